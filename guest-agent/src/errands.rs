@@ -1,0 +1,275 @@
+//! What must not be done by the threads that serve the kernel or bring replies: everything that
+//! waits for the server, and everything that a completion leaves to be sent.
+//!
+//! * *Parked* requests of the kernel wait here for a connection (or for room in flight), each until
+//!   its deadline; then they fail with `EIO`. A request that meets a node or handle of an earlier
+//!   connection also comes here, and these threads find the node again ([`recover`](crate::recover)).
+//! * *Chores* are small jobs of the agent itself, done in order.
+//! * *Forgets* are gathered and sent in batches.
+
+use crate::fuse::operation::{Pending, RequestBytes};
+use crate::fuse::reply::Answer;
+use crate::fuse::request::Request;
+use crate::fuse::session::Session;
+use crate::fuse::translate::{FollowUp, Stop};
+use crate::recover;
+use parking_lot::{Condvar, Mutex};
+use protocol::{Errno, ForgetList, ForgetOne, HandleId, Reply, Request as Ask, limits};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// Threads of one mount that run errands.
+pub const THREADS: usize = 2;
+/// Forgets are sent at this number, or after this time.
+const FORGET_BATCH: usize = 256;
+const FORGET_DELAY: Duration = Duration::from_millis(200);
+/// Pause before a request that found too many in flight tries again.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+
+/// A job of the agent.
+pub enum Chore {
+    /// There is a new connection: attach the export.
+    Attach,
+    /// The rest of an operation.
+    FollowUp(Box<Pending>, FollowUp),
+    /// Close a handle of connection `.0` that nobody uses; whether it is a directory.
+    Close(u32, HandleId, bool),
+    /// Acknowledge changes.
+    Delivered(u64),
+    /// The mount is gone.
+    End,
+}
+
+/// The queues of one mount.
+#[derive(Default)]
+pub struct Errands {
+    queues: Mutex<Queues>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Queues {
+    chores: VecDeque<Chore>,
+    parked: VecDeque<Parked>,
+    forgets: Vec<(u32, ForgetOne)>,
+    /// When the oldest of `forgets` came.
+    forgets_since: Option<Instant>,
+    ended: bool,
+}
+
+struct Parked {
+    bytes: RequestBytes,
+    attempt: u8,
+    /// None for what only waits for room.
+    deadline: Option<Instant>,
+}
+
+enum Job {
+    Chore(Chore),
+    Retry(Parked),
+    Expired(Parked),
+    Forgets(Vec<(u32, ForgetOne)>),
+    End,
+}
+
+impl Errands {
+    /// Adds a chore.
+    pub fn push(&self, chore: Chore) {
+        let mut queues = self.queues.lock();
+        if matches!(chore, Chore::End) {
+            queues.ended = true;
+            self.wake.notify_all();
+        }
+        queues.chores.push_back(chore);
+        self.wake.notify_one();
+    }
+
+    /// Adds a request that waits, until `deadline` for a connection or without one for room.
+    pub fn park(&self, bytes: RequestBytes, attempt: u8, deadline: Option<Instant>) {
+        self.queues.lock().parked.push_back(Parked { bytes, attempt, deadline });
+        self.wake.notify_one();
+    }
+
+    /// Takes a waiting request away.
+    pub fn take_parked(&self, unique: u64) -> Option<RequestBytes> {
+        let queues = &mut *self.queues.lock();
+        let is_it = |parked: &Parked| {
+            Request::parse(&parked.bytes, Default::default())
+                .is_ok_and(|request| request.unique() == unique)
+        };
+        let at = queues.parked.iter().position(is_it)?;
+        queues.parked.remove(at).map(|parked| parked.bytes)
+    }
+
+    /// Gives lookups of connection `epoch` back, soon.
+    pub fn forget(&self, epoch: u32, forget: ForgetOne) {
+        let queues = &mut *self.queues.lock();
+        queues.forgets.push((epoch, forget));
+        let first = queues.forgets.len() == 1;
+        if first {
+            queues.forgets_since = Some(Instant::now());
+        }
+        if first || queues.forgets.len() == FORGET_BATCH {
+            self.wake.notify_one();
+        }
+    }
+
+    fn next(&self, session: &Session) -> Job {
+        let mut queues = self.queues.lock();
+        loop {
+            if let Some(chore) = queues.chores.pop_front() {
+                return Job::Chore(chore);
+            }
+            if queues.ended {
+                return Job::End;
+            }
+            let now = Instant::now();
+            let due = |parked: &Parked| parked.deadline.is_some_and(|deadline| deadline <= now);
+            if let Some(at) = queues.parked.iter().position(due) {
+                if let Some(parked) = queues.parked.remove(at) {
+                    return Job::Expired(parked);
+                }
+            }
+            if !queues.parked.is_empty() && session.is_ready() {
+                if let Some(parked) = queues.parked.pop_front() {
+                    return Job::Retry(parked);
+                }
+            }
+            let flush = queues.forgets_since.map(|since| since + FORGET_DELAY);
+            if queues.forgets.len() >= FORGET_BATCH || flush.is_some_and(|flush| flush <= now) {
+                queues.forgets_since = None;
+                return Job::Forgets(std::mem::take(&mut queues.forgets));
+            }
+            let deadlines = queues.parked.iter().filter_map(|parked| parked.deadline);
+            match deadlines.chain(flush).min() {
+                Some(until) => {
+                    let _ = self.wake.wait_until(&mut queues, until);
+                }
+                None => self.wake.wait(&mut queues),
+            }
+        }
+    }
+
+    fn drain_parked(&self) -> VecDeque<Parked> {
+        std::mem::take(&mut self.queues.lock().parked)
+    }
+
+    /// Looks again at what waits: there is a connection.
+    pub fn wake_all(&self) {
+        let _queues = self.queues.lock();
+        self.wake.notify_all();
+    }
+}
+
+/// Runs errands until the mount is gone.
+pub fn run(session: &Arc<Session>) {
+    let errands = session.errands();
+    loop {
+        match errands.next(session) {
+            Job::Chore(chore) => run_chore(session, chore),
+            Job::Retry(parked) => retry(session, parked),
+            Job::Expired(parked) => fail(session, &parked.bytes, Errno::EIO),
+            Job::Forgets(forgets) => send_forgets(session, &forgets),
+            Job::End => {
+                let left = errands.drain_parked();
+                left.iter().for_each(|parked| fail(session, &parked.bytes, Errno::ENOTCONN));
+                return;
+            }
+        }
+    }
+}
+
+fn run_chore(session: &Arc<Session>, chore: Chore) {
+    match chore {
+        Chore::Attach => {
+            let epoch = session.client.epoch();
+            match recover::attach(session, epoch) {
+                Ok(()) => debug!(export = session.export, epoch, "attached again"),
+                Err(errno) => warn!(
+                    export = session.export,
+                    %errno,
+                    "the server is back but does not give the export back; requests fail until it does"
+                ),
+            }
+            session.errands().wake_all();
+        }
+        Chore::FollowUp(pending, follow_up) => follow(session, *pending, follow_up),
+        Chore::Close(epoch, handle, directory) => {
+            let ask =
+                if directory { Ask::ReleaseDir { handle } } else { Ask::Release { handle } };
+            let done = |reply: &Reply<'_>| matches!(reply, Reply::Done).then_some(());
+            if let Err(errno) = session.client.call(epoch, &ask, recover::PATIENCE, done) {
+                debug!(%errno, "a handle that nobody uses is not closed");
+            }
+        }
+        Chore::Delivered(seq) => session.delivered(seq),
+        Chore::End => recover::detach(session),
+    }
+}
+
+fn follow(session: &Arc<Session>, pending: Pending, follow_up: FollowUp) {
+    let answer = match follow_up {
+        FollowUp::Again => {
+            return session.serve(pending.bytes, pending.attempt.saturating_add(1), None);
+        }
+        FollowUp::DropSetId(node, answer) => {
+            recover::change_mode(session, pending.epoch, node, crate::fuse::translate::drop_set_id);
+            answer
+        }
+        FollowUp::DropSetGid(node, answer) => {
+            recover::change_mode(session, pending.epoch, node, |mode| mode & !0o2000);
+            answer
+        }
+    };
+    if let Ok(request) = Request::parse(&pending.bytes, session.dialect()) {
+        session.answer(&request, &answer);
+    }
+}
+
+/// Finds again what a request needs, one thing after the other, and then makes it.
+fn retry(session: &Arc<Session>, parked: Parked) {
+    /// Two nodes or three handles are the most that one request has.
+    const MOST: usize = 8;
+    let Parked { bytes, attempt, deadline } = parked;
+    if deadline.is_none() {
+        thread::sleep(BUSY_PAUSE);
+    }
+    for _ in 0..MOST {
+        match session.try_serve(&bytes, attempt, deadline) {
+            None => return,
+            Some(Stop::Answer(answer)) => {
+                if let Ok(request) = Request::parse(&bytes, session.dialect()) {
+                    session.answer(&request, &answer);
+                }
+                return;
+            }
+            Some(Stop::Stale(need)) => match recover::recover(session, need) {
+                Ok(()) => {}
+                Err(Errno::ENOTCONN | Errno::EAGAIN) => {
+                    return session.park(bytes, attempt, deadline);
+                }
+                Err(errno) => return fail(session, &bytes, errno),
+            },
+        }
+    }
+    fail(session, &bytes, Errno::EIO);
+}
+
+fn fail(session: &Session, bytes: &RequestBytes, errno: Errno) {
+    if let Ok(request) = Request::parse(bytes, session.dialect()) {
+        session.answer(&request, &Answer::Error(errno));
+    }
+}
+
+/// Forgets of an earlier connection were settled by its end.
+fn send_forgets(session: &Session, forgets: &[(u32, ForgetOne)]) {
+    let epoch = session.epoch();
+    let current: Vec<ForgetOne> =
+        forgets.iter().filter(|(of, _)| *of == epoch).map(|(_, forget)| *forget).collect();
+    for batch in current.chunks(limits::MAX_FORGET) {
+        session.client.post(epoch, &Ask::Forget { nodes: ForgetList(batch.to_vec()) });
+    }
+}

@@ -1,0 +1,87 @@
+//! The seam between the FUSE session and the delivery of changes (`coherence`, `inject`).
+//!
+//! * Changes come in through a [`ChangeSink`], set once with [`Session::set_sink`](super::Session).
+//! * Threads that act on the mount to make the kernel fire events register with [`Actuators`]; their
+//!   requests are shown to an [`ActuatorView`] first and, where it answers, never reach the server.
+//!
+//! The session offers what both need: [`Session::device`](super::Session) for notifications,
+//! `nodes` for numbers and paths, `give_back` for lookups that nobody wants, `delivered` for the
+//! sequence numbers that are done.
+
+use super::reply::Answer;
+use super::request::Request;
+use parking_lot::RwLock;
+use protocol::Changes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Takes the changes of one mount. Every method is called on the thread that brings replies: none
+/// may wait, nor use the mount, nor call the server.
+pub trait ChangeSink: Send + Sync {
+    /// These happened on the host, in this order. Each [`Entry`](protocol::Entry) in them carries a
+    /// lookup: hand it to [`NodeTable::absorb`](crate::nodes::NodeTable) and, if the node is not
+    /// known there, to `give_back`. Once delivered, or given up, call `delivered(seq)`.
+    fn changes(&self, seq: u64, changes: &Changes<'_>);
+
+    /// The server is back after a loss. Numbers of changes begin again; what happened meanwhile was
+    /// not told. All leases are void.
+    fn reconnected(&self);
+
+    /// The connection is lost: no lease holds any more.
+    fn disconnected(&self);
+
+    /// The mount has been taken out of the tree: threads of the sink should end and let go of every
+    /// descriptor on the mount, because those keep it alive. May be called more than once.
+    fn unmounted(&self);
+}
+
+/// Answers the requests of actuator threads.
+pub trait ActuatorView: Send + Sync {
+    /// The answer to a request of the actuator thread `request.header.pid`, or nothing to let it go
+    /// to the server. Called on a FUSE thread: must not wait.
+    fn intercept(&self, request: &Request<'_>) -> Option<Answer<'static>>;
+}
+
+/// The registered threads. A request of any other costs one atomic load.
+#[derive(Default)]
+pub struct Actuators {
+    count: AtomicUsize,
+    threads: RwLock<Vec<(u32, Arc<dyn ActuatorView>)>>,
+}
+
+impl Actuators {
+    /// From now on the requests of thread `tid` (as the mount's process id namespace numbers it) go
+    /// to `view`.
+    pub fn register(&self, tid: u32, view: Arc<dyn ActuatorView>) {
+        let mut threads = self.threads.write();
+        threads.retain(|(other, _)| *other != tid);
+        threads.push((tid, view));
+        self.count.store(threads.len(), Ordering::Release);
+    }
+
+    /// No longer.
+    pub fn unregister(&self, tid: u32) {
+        let mut threads = self.threads.write();
+        threads.retain(|(other, _)| *other != tid);
+        self.count.store(threads.len(), Ordering::Release);
+    }
+
+    /// What the view of the asking thread answers, if it has one that answers.
+    pub fn intercept(&self, request: &Request<'_>) -> Option<Answer<'static>> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let view = {
+            let threads = self.threads.read();
+            let (_, view) = threads.iter().find(|(tid, _)| *tid == request.header.pid)?;
+            view.clone()
+        };
+        view.intercept(request)
+    }
+}
+
+impl std::fmt::Debug for Actuators {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actuators").field("count", &self.count).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,26 @@
+//! The FUSE binding: from `/dev/fuse` to protocol requests and back.
+//!
+//! ```text
+//! /dev/fuse → device → request (parse) → actuator? → translate::begin → client (tag) → transport
+//! /dev/fuse ← device ← reply (bytes)   ←             translate::finish ← client      ← transport
+//! ```
+//!
+//! A thread that reads requests never waits for the server: what is needed to finish an operation
+//! lies with its tag ([`operation`]), and whoever brings the reply writes the answer to the device.
+
+pub mod abi;
+pub mod actuator;
+pub mod device;
+pub mod init;
+pub mod operation;
+pub mod reply;
+pub mod request;
+pub mod session;
+pub mod translate;
+
+#[allow(unused_imports)] // For `coherence` and `inject`.
+pub use actuator::{ActuatorView, Actuators, ChangeSink};
+pub use device::Device;
+pub use reply::Answer;
+pub use request::{Operation, Request};
+pub use session::Session;

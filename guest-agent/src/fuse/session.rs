@@ -1,0 +1,516 @@
+//! One mount at work: its tables, its device, and the threads that read requests.
+//!
+//! Every worker thread reads a request and carries it as far as it goes without waiting: answered
+//! here, or sent to the server, or handed to the [errands](crate::errands) if the connection is gone
+//! or the node belongs to an earlier one.
+//!
+//! Lock order: none of the session's locks is held while another is taken, nor across I/O.
+
+use super::abi;
+use super::actuator::{Actuators, ChangeSink};
+use super::device::{Device, Incoming};
+use super::init::{self, Negotiated};
+use super::operation::{BufferPool, Pending, RequestBytes};
+use super::reply::Answer;
+use super::request::{Dialect, Operation, Request};
+use super::translate::{self, Leftovers, Policy, Stop, View};
+use crate::client::{Attendant, Client, Origin};
+use crate::counters::Counters;
+use crate::errands::{Chore, Errands};
+use crate::groups::with_groups;
+use crate::handles::HandleTable;
+use crate::nodes::{LocalId, NodeTable};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use protocol::{
+    Attached, Attachment, Caller, Changes, Entry, Errno, ForgetOne, Groups, HandleId, NodeId,
+    OwnershipMode,
+};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+use tracing::{debug, error, info, warn};
+
+/// How long a request waits for a connection before it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The shared state of one mount.
+pub struct Session {
+    /// The server.
+    pub client: Arc<Client>,
+    /// The kernel.
+    pub device: Device,
+    /// What the kernel knows.
+    pub nodes: NodeTable,
+    /// What is open.
+    pub handles: HandleTable,
+    /// Threads whose requests are answered here.
+    pub actuators: Actuators,
+    /// What has been done.
+    pub counters: Counters,
+    /// The name of the export.
+    pub export: String,
+    /// For [`Origin`].
+    mount: u64,
+    policy: OnceLock<Policy>,
+    negotiated: OnceLock<Negotiated>,
+    sink: OnceLock<Arc<dyn ChangeSink>>,
+    /// The connection on which the export is attached; 0 before the first.
+    epoch: AtomicU32,
+    attached: Mutex<Option<Attached>>,
+    errands: Errands,
+    /// Since when requests cannot be made.
+    lost: Mutex<Option<Instant>>,
+    /// Held while something is found again.
+    recovery: Mutex<()>,
+    pool: Arc<BufferPool>,
+    phase: Mutex<Phase>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Phase {
+    Starting,
+    Serving,
+    Ended,
+}
+
+impl Session {
+    /// A session that is neither attached nor mounted.
+    pub fn new(client: Arc<Client>, export: &str) -> Arc<Self> {
+        let mount = client.new_mount();
+        let session = Arc::new(Self {
+            client,
+            device: Device::default(),
+            nodes: NodeTable::new(0, &Entry::default()),
+            handles: HandleTable::default(),
+            actuators: Actuators::default(),
+            counters: Counters::default(),
+            export: export.to_owned(),
+            mount,
+            policy: OnceLock::new(),
+            negotiated: OnceLock::new(),
+            sink: OnceLock::new(),
+            epoch: AtomicU32::new(0),
+            attached: Mutex::new(None),
+            errands: Errands::default(),
+            lost: Mutex::new(None),
+            recovery: Mutex::new(()),
+            pool: Arc::default(),
+            phase: Mutex::new(Phase::Starting),
+            changed: Condvar::new(),
+        });
+        let attendant: Weak<Self> = Arc::downgrade(&session);
+        session.client.attend(attendant);
+        session
+    }
+
+    /// Changes go to `sink` from now on. Only the first counts.
+    pub fn set_sink(&self, sink: Arc<dyn ChangeSink>) {
+        let _ = self.sink.set(sink);
+    }
+
+    /// The connection on which the export is attached.
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// What the server said of the export when it was attached last.
+    pub fn attached(&self) -> Option<Attached> {
+        *self.attached.lock()
+    }
+
+    /// What was agreed with the kernel.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.negotiated.get()
+    }
+
+    /// How requests are parsed.
+    pub fn dialect(&self) -> Dialect {
+        self.negotiated.get().map(|agreed| agreed.dialect).unwrap_or_default()
+    }
+
+    /// What is left to do.
+    pub(crate) fn errands(&self) -> &Errands {
+        &self.errands
+    }
+
+    /// One thing is found again at a time. The only lock that is held across I/O.
+    pub(crate) fn recovery(&self) -> MutexGuard<'_, ()> {
+        self.recovery.lock()
+    }
+
+    /// Lookups that came on the present connection and that the kernel is not told of.
+    pub fn give_back(&self, node: NodeId, count: u64) {
+        self.errands.forget(self.epoch(), ForgetOne { node, count });
+    }
+
+    /// The changes `seq` are delivered or given up. May send: not for threads that bring replies.
+    pub fn delivered(&self, seq: u64) {
+        self.client.delivered(self.epoch(), seq);
+    }
+
+    /// The export is attached on connection `epoch`. Called while the reply is brought, so before
+    /// anything else can come on that connection.
+    pub(crate) fn attach(self: &Arc<Self>, epoch: u32, attached: &Attached) {
+        let policy =
+            Policy { consistency: attached.consistency, ownership: attached.ownership };
+        if *self.policy.get_or_init(|| policy) != policy {
+            warn!(export = self.export, "the server shares the export otherwise than before; the mount keeps the old ways");
+        }
+        let weak: Weak<Self> = Arc::downgrade(self);
+        self.client.route(attached.attachment, weak);
+        self.nodes.begin_epoch(epoch, &attached.root);
+        let before = self.attached.lock().replace(*attached);
+        self.epoch.store(epoch, Ordering::Release);
+        *self.lost.lock() = None;
+        if before.is_some() {
+            self.counters.reconnects.add(1);
+            if let Some(sink) = self.sink.get() {
+                sink.reconnected();
+            }
+        }
+    }
+
+    /// Whether requests can be made.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.client.is_connected() && self.client.epoch() == self.epoch()
+    }
+
+    /// Runs `f` with the tables as connection `epoch` sees them; nothing before the first attach.
+    pub(crate) fn with_view<T>(&self, epoch: u32, f: impl FnOnce(&View<'_>) -> T) -> Option<T> {
+        let policy = self.policy.get()?;
+        let leftovers = SessionLeftovers { session: self, epoch };
+        let (nodes, handles) = (&self.nodes, &self.handles);
+        Some(f(&View { nodes, handles, policy, epoch, leftovers: &leftovers }))
+    }
+
+    pub(crate) fn may_repeat(&self, request: &Request<'_>) -> bool {
+        self.with_view(self.epoch(), |view| translate::is_repeatable(view, &request.operation))
+            .unwrap_or(false)
+    }
+
+    /// Reads and serves requests until the mount is gone.
+    fn work(self: &Arc<Self>) {
+        let mut buffer = self.pool.take();
+        loop {
+            match self.device.read(buffer.as_mut()) {
+                Ok(Incoming::Unmounted) => break,
+                Ok(Incoming::Request(len)) => {
+                    let bytes = buffer.as_slice().get(..len).unwrap_or_default();
+                    match Request::parse(bytes, self.dialect()) {
+                        Ok(request) if self.serve_here(&request) => {}
+                        Ok(_) => {
+                            self.counters.operations.add(1);
+                            let bytes = RequestBytes::keep(&mut buffer, len, &self.pool);
+                            self.serve(bytes, 0, None);
+                        }
+                        Err(malformed) => {
+                            warn!(?malformed, len, "a request that does not parse");
+                            if let Some(unique) = malformed.unique {
+                                let _ = self.device.reply(unique, &Answer::Error(malformed.errno));
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    error!(%error, "cannot read /dev/fuse; the mount ends");
+                    break;
+                }
+            }
+        }
+        self.set_phase(Phase::Ended);
+    }
+
+    /// Serves what needs no server. Tells whether it did.
+    fn serve_here(&self, request: &Request<'_>) -> bool {
+        match &request.operation {
+            Operation::Forget { count } => self.forget(request.node(), *count),
+            Operation::BatchForget { items } => {
+                items.iter().for_each(|item| self.forget(item.nodeid, item.nlookup));
+            }
+            Operation::Interrupt { unique } => self.interrupt(request, *unique),
+            Operation::Init { init, flags2 } => self.init(request, init, *flags2),
+            Operation::Destroy => self.answer(request, &Answer::Done),
+            _ => {
+                let Some(answer) = self.actuators.intercept(request) else { return false };
+                self.counters.injected_requests.add(1);
+                self.answer(request, &answer);
+            }
+        }
+        true
+    }
+
+    fn forget(&self, node: u64, count: u64) {
+        if let Some(owed) = self.nodes.forget(LocalId(node), count) {
+            self.give_back(owed.node, owed.count);
+        }
+    }
+
+    fn init(&self, request: &Request<'_>, init: &abi::CompatInitIn, flags2: u32) {
+        let Some(policy) = self.policy.get() else {
+            return self.answer(request, &Answer::Error(Errno::EIO));
+        };
+        match init::negotiate(init, flags2, policy) {
+            Ok(agreed) => {
+                debug!(minor = init.minor, flags = ?agreed.flags, "FUSE is agreed on");
+                let _ = self.negotiated.set(agreed);
+                self.answer(request, &Answer::Init(agreed.out));
+                self.set_phase(Phase::Serving);
+            }
+            Err(errno) => {
+                error!(major = init.major, minor = init.minor, "this kernel's FUSE is older than 7.31");
+                self.answer(request, &Answer::Error(errno));
+                self.set_phase(Phase::Ended);
+            }
+        }
+    }
+
+    /// A caller was interrupted. If its request is neither in flight nor waiting, it is just being
+    /// read or answered: the kernel is asked to say it again, which it does only in the first case.
+    fn interrupt(&self, request: &Request<'_>, unique: u64) {
+        if self.client.cancel(Origin { mount: self.mount, unique }) {
+            return;
+        }
+        if let Some(bytes) = self.errands.take_parked(unique) {
+            if let Ok(parked) = Request::parse(&bytes, self.dialect()) {
+                self.answer(&parked, &Answer::Error(Errno::EINTR));
+            }
+            return;
+        }
+        let again = self.device.reply(request.unique(), &Answer::Error(Errno::EAGAIN));
+        if again.is_ok() {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Begins a request with the server.
+    pub(crate) fn serve(self: &Arc<Self>, bytes: RequestBytes, attempt: u8, deadline: Option<Instant>) {
+        if let Some(stop) = self.try_serve(&bytes, attempt, deadline) {
+            match stop {
+                Stop::Answer(answer) => {
+                    if let Ok(request) = Request::parse(&bytes, self.dialect()) {
+                        self.answer(&request, &answer);
+                    }
+                }
+                Stop::Stale(_) => self.park(bytes, attempt, deadline),
+            }
+        }
+    }
+
+    /// Sends a request to the server, or says why not.
+    pub(crate) fn try_serve(
+        self: &Arc<Self>,
+        bytes: &RequestBytes,
+        attempt: u8,
+        deadline: Option<Instant>,
+    ) -> Option<Stop> {
+        let Ok(request) = Request::parse(bytes, self.dialect()) else { return None };
+        let epoch = self.epoch();
+        let begun = self.with_view(epoch, |view| translate::begin(view, &request, attempt));
+        let ask = match begun {
+            None => return Some(Errno::EIO.into()),
+            Some(Err(stop)) => return Some(stop),
+            Some(Ok(ask)) => ask,
+        };
+        let abi::InHeader { uid, gid, pid, unique, .. } = request.header;
+        let session = self.clone();
+        let pending =
+            Box::new(Pending { session, bytes: bytes.clone(), attempt, deadline, epoch });
+        let origin = Some(Origin { mount: self.mount, unique });
+        let submit = |groups: &[u8]| {
+            let groups = Groups::from_bytes(groups).unwrap_or_default();
+            let caller = Caller { uid, gid, pid, groups };
+            self.client.submit(epoch, origin, &caller, &ask, pending);
+        };
+        let mapped = self.policy.get().is_some_and(|of| of.ownership == OwnershipMode::Map);
+        if mapped && uid != 0 && pid != 0 { with_groups(pid, uid, gid, submit) } else { submit(&[]) }
+        None
+    }
+
+    /// Keeps a request until there is a connection, for a while. The while begins with the loss, so
+    /// that a system call of many requests does not wait for each.
+    pub(crate) fn park(&self, bytes: RequestBytes, attempt: u8, deadline: Option<Instant>) {
+        self.counters.parked.add(1);
+        let since = self.lost.lock().unwrap_or_else(Instant::now);
+        let deadline = deadline.unwrap_or(since + PATIENCE);
+        self.errands.park(bytes, attempt, Some(deadline));
+    }
+
+    /// Keeps a request until fewer are in flight.
+    pub(crate) fn park_busy(&self, bytes: RequestBytes, attempt: u8) {
+        self.errands.park(bytes, attempt, None);
+    }
+
+    /// Answers the kernel.
+    pub(crate) fn answer(&self, request: &Request<'_>, answer: &Answer<'_>) {
+        if !request.wants_answer() {
+            return;
+        }
+        match answer {
+            Answer::Data(bytes) => self.counters.bytes_read.add(bytes.len() as u64),
+            Answer::Written(size) => self.counters.bytes_written.add((*size).into()),
+            Answer::Error(errno) if *errno != Errno::ENOENT => {
+                self.counters.errors.add(1);
+                debug!(operation = request.name(), node = request.node(), %errno, "failed");
+            }
+            _ => {}
+        }
+        if let Err(errno) = self.device.reply(request.unique(), answer) {
+            self.untaken(request, answer, errno);
+        }
+    }
+
+    /// The kernel did not take an answer: neither lookups nor open files that it holds.
+    fn untaken(&self, request: &Request<'_>, answer: &Answer<'_>, errno: Errno) {
+        match errno {
+            Errno::ENOENT | Errno::ENODEV => {}
+            _ => error!(operation = request.name(), %errno, "the kernel rejects an answer"),
+        }
+        let directory = matches!(request.operation, Operation::OpenDir);
+        if let Answer::Entry(entry) | Answer::Created(entry, _) = answer {
+            self.forget(entry.nodeid, 1);
+        }
+        if let Answer::Opened(open) | Answer::Created(_, open) = answer {
+            let (handle, _) = self.handles.remove(open.fh, self.epoch());
+            if let Some(handle) = handle {
+                self.errands.push(Chore::Close(self.epoch(), handle, directory));
+            }
+        }
+    }
+
+    /// Begins to serve with so many threads.
+    ///
+    /// # Errors
+    /// If no thread can be made.
+    pub(crate) fn start(self: &Arc<Self>, threads: usize) -> std::io::Result<()> {
+        for number in 0..threads {
+            let session = self.clone();
+            let name = format!("osxfs-fuse-{number}");
+            thread::Builder::new().name(name).spawn(move || session.work())?;
+        }
+        for number in 0..crate::errands::THREADS {
+            let session = self.clone();
+            let name = format!("osxfs-errand-{number}");
+            thread::Builder::new().name(name).spawn(move || crate::errands::run(&session))?;
+        }
+        Ok(())
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        let mut now = self.phase.lock();
+        if *now < phase {
+            *now = phase;
+            self.changed.notify_all();
+            drop(now);
+            if phase == Phase::Ended {
+                self.ended();
+            }
+        }
+    }
+
+    /// Waits until the kernel is being served. Tells whether it is.
+    pub(crate) fn wait_serving(&self, timeout: Duration) -> bool {
+        let mut phase = self.phase.lock();
+        let _ = self.changed.wait_while_for(&mut phase, |at| *at == Phase::Starting, timeout);
+        *phase == Phase::Serving
+    }
+
+    /// Waits until the mount is gone.
+    pub(crate) fn wait_ended(&self, timeout: Option<Duration>) -> bool {
+        let mut phase = self.phase.lock();
+        match timeout {
+            None => self.changed.wait_while(&mut phase, |at| *at != Phase::Ended),
+            Some(time) => {
+                let _ = self.changed.wait_while_for(&mut phase, |at| *at != Phase::Ended, time);
+            }
+        }
+        *phase == Phase::Ended
+    }
+
+    /// The mount has left the tree: whatever the sink holds of it is to be let go. The sink may be
+    /// told more than once.
+    pub(crate) fn release_sink(&self) {
+        if let Some(sink) = self.sink.get() {
+            sink.unmounted();
+        }
+    }
+
+    /// Once, when the mount is gone.
+    fn ended(&self) {
+        info!(export = self.export, "unmounted");
+        self.release_sink();
+        self.errands.push(Chore::End);
+    }
+}
+
+impl Attendant for Session {
+    fn connected(&self) {
+        // The first time `Mount::start` attaches itself.
+        if self.epoch() != 0 {
+            self.errands.push(Chore::Attach);
+        }
+    }
+
+    fn disconnected(&self) {
+        self.lost.lock().get_or_insert_with(Instant::now);
+        if let Some(sink) = self.sink.get() {
+            sink.disconnected();
+        }
+    }
+
+    fn changes(&self, seq: u64, changes: &Changes<'_>) {
+        self.counters.changes.add(changes.0.len() as u64);
+        match self.sink.get() {
+            Some(sink) => sink.changes(seq, changes),
+            None => {
+                for entry in changes.0.iter().filter_map(entry_of) {
+                    if self.nodes.absorb(entry).is_none() {
+                        self.give_back(entry.node, 1);
+                    }
+                }
+                self.errands.push(Chore::Delivered(seq));
+            }
+        }
+    }
+}
+
+/// The entry that a change carries.
+pub fn entry_of<'c>(change: &'c protocol::Change<'_>) -> Option<&'c Entry> {
+    use protocol::Change as C;
+    match change {
+        C::Created { entry, .. }
+        | C::Modified { entry, .. }
+        | C::Attrib { entry, .. }
+        | C::Renamed { entry, .. } => Some(entry),
+        C::Removed { .. } | C::Doubt { .. } => None,
+    }
+}
+
+struct SessionLeftovers<'s> {
+    session: &'s Session,
+    epoch: u32,
+}
+
+impl Leftovers for SessionLeftovers<'_> {
+    fn give_back(&self, node: NodeId, count: u64) {
+        self.session.errands.forget(self.epoch, ForgetOne { node, count });
+    }
+
+    fn close(&self, handle: HandleId, directory: bool) {
+        self.session.errands.push(Chore::Close(self.epoch, handle, directory));
+    }
+}
+
+impl Session {
+    /// The number under which the export is attached.
+    pub fn attachment(&self) -> Option<Attachment> {
+        self.attached.lock().map(|attached| attached.attachment)
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("export", &self.export).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,215 @@
+//! Open files: how they are opened in each consistency mode, and what is done with them.
+//!
+//! | mode | opened on the server | the kernel |
+//! | --- | --- | --- |
+//! | `consistent` | as asked | never uses its page cache (`DIRECT_IO`) |
+//! | `cached` | as asked | keeps its pages if time and size are unchanged; files opened to append bypass the cache, so that both sides append to the true end |
+//! | `delegated` | to read and write, since the kernel completes pages by reading, and not to append, since the kernel knows the end | as `cached`, and writes back later |
+
+use super::{Finish, FollowUp, Need, Stop, View, stop};
+use crate::fuse::abi::{self, FopenFlags};
+use crate::fuse::reply::{self, Answer};
+use crate::fuse::request::{Operation as Op, Request};
+use crate::handles::Opened;
+use crate::nodes::LocalId;
+use protocol::{
+    Consistency, Errno, FallocateMode, HandleId, LockOwner, OpenFlags, Payload, Reply,
+    Request as Ask, Whence, limits,
+};
+
+/// Most bytes of one `copy_file_range`: what fits in the reply of older kernels, in whole pages
+/// (`MAX_RW_COUNT`, linux/fs.h).
+const MAX_COPY: u64 = 0x7fff_f000;
+
+pub(super) fn begin<'a>(
+    view: &View<'_>,
+    node: u64,
+    operation: &Op<'a>,
+    attempt: u8,
+) -> Result<Ask<'a>, Stop> {
+    Ok(match *operation {
+        Op::Open { flags } => {
+            let flags = open_flags(view, flags, attempt) - OpenFlags::EXCL;
+            Ask::Open { node: view.node(node)?, flags }
+        }
+        Op::Create { name, flags, mode, umask } => {
+            let flags = open_flags(view, flags, attempt);
+            Ask::Create { parent: view.node(node)?, name, mode, umask, flags }
+        }
+        Op::TmpFile { flags, mode, umask } => {
+            let flags = open_flags(view, flags, attempt) - OpenFlags::EXCL;
+            Ask::TmpFile { parent: view.node(node)?, mode, umask, flags }
+        }
+        Op::Read { handle, offset, size } => {
+            let size = size.min(limits::MAX_PAYLOAD as u32);
+            Ask::Read { handle: view.handle(handle)?, offset, size }
+        }
+        Op::Write { handle, offset, write_flags, data } => {
+            if data.len() > limits::MAX_PAYLOAD {
+                return Err(Errno::EIO.into());
+            }
+            let handle = write_handle(view, handle, write_flags)?;
+            Ask::Write { handle, offset, data: Payload(data) }
+        }
+        Op::Flush { handle, owner } => {
+            let owner = LockOwner(owner);
+            view.handles.drop_posix_locks(handle, owner);
+            match view.handle(handle) {
+                Ok(handle) => Ask::Flush { handle, owner },
+                // The locks went with the connection.
+                Err(Stop::Stale(_)) => return Err(Stop::Answer(Answer::Done)),
+                Err(stop) => return Err(stop),
+            }
+        }
+        Op::Release { handle } => match view.handles.remove(handle, view.epoch) {
+            (Some(handle), pages) => {
+                if let Some(pages) = pages {
+                    view.leftovers.close(pages, false);
+                }
+                Ask::Release { handle }
+            }
+            _ => return Err(Stop::Answer(Answer::Done)),
+        },
+        Op::Fsync { handle, data_only } => Ask::Fsync { handle: view.handle(handle)?, data_only },
+        Op::Fallocate { handle, offset, length, mode } => {
+            let mode = FallocateMode::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
+            Ask::Fallocate { handle: view.handle(handle)?, offset, length, mode }
+        }
+        Op::Lseek { handle, offset, whence } => {
+            let whence = match whence {
+                3 => Whence::Data,
+                4 => Whence::Hole,
+                _ => return Err(Errno::EINVAL.into()),
+            };
+            Ask::Seek { handle: view.handle(handle)?, offset, whence }
+        }
+        Op::CopyFileRange { copy, .. } => Ask::CopyRange {
+            source: view.handle(copy.fh_in)?,
+            source_offset: copy.off_in,
+            target: view.handle(copy.fh_out)?,
+            target_offset: copy.off_out,
+            length: copy.len.min(MAX_COPY),
+        },
+        _ => return Err(Errno::ENOSYS.into()),
+    })
+}
+
+fn open_flags(view: &View<'_>, kernel: u32, attempt: u8) -> OpenFlags {
+    let mut flags = OpenFlags::from_bits_truncate(kernel);
+    // Access mode 3 asks for the rights of both.
+    if flags.contains(OpenFlags::WRONLY | OpenFlags::RDWR) {
+        flags -= OpenFlags::WRONLY;
+    }
+    if view.policy.consistency == Consistency::Delegated {
+        flags -= OpenFlags::APPEND;
+        if attempt == 0 && flags.contains(OpenFlags::WRONLY) {
+            flags = flags - OpenFlags::WRONLY | OpenFlags::RDWR;
+        }
+    }
+    flags
+}
+
+/// A file that the caller may write but not read is opened only to write at the second attempt.
+pub(super) fn retries(view: &View<'_>, operation: &Op<'_>, attempt: u8, errno: Errno) -> bool {
+    let (Op::Open { flags } | Op::Create { flags, .. }) = operation else { return false };
+    attempt == 0 && errno == Errno::EACCES && open_flags(view, *flags, 0) != open_flags(view, *flags, 1)
+}
+
+/// Pages written back have an offset even if the file was opened to append.
+fn write_handle(view: &View<'_>, fh: u64, write_flags: u32) -> Result<HandleId, Stop> {
+    if write_flags & abi::WRITE_CACHE == 0 {
+        return view.handle(fh);
+    }
+    let found = view.handles.resolve_pages(fh, view.epoch);
+    found.map_err(|why| stop(why, Errno::EBADF, Need::Pages(fh)))
+}
+
+pub(super) fn writes_at_offset(view: &View<'_>, fh: u64, write_flags: u32) -> bool {
+    let appends = view.handles.opened(fh).is_none_or(|of| of.flags.contains(OpenFlags::APPEND));
+    !appends || write_flags & abi::WRITE_CACHE != 0
+}
+
+pub(super) fn finish<'r>(
+    view: &View<'_>,
+    request: &Request<'_>,
+    attempt: u8,
+    reply: &'r Reply<'r>,
+) -> Option<Finish<'r>> {
+    let parent = LocalId(request.node());
+    let answer = match (&request.operation, reply) {
+        (Op::Open { flags }, Reply::Opened { handle }) => {
+            let asked = open_flags(view, *flags, attempt);
+            let answer = Answer::Opened(opened(view, parent, *handle, asked));
+            if asked.contains(OpenFlags::TRUNC) && must_drop_set_id(view, parent, request) {
+                return Some(Finish::Then(FollowUp::DropSetId(parent, answer)));
+            }
+            answer
+        }
+        (Op::Create { name, flags, .. }, Reply::Created { created }) => {
+            let local = view.nodes.found(parent, name.as_bytes(), &created.entry);
+            let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
+            Answer::Created(reply::entry(local.0, &created.entry), open)
+        }
+        (Op::TmpFile { flags, .. }, Reply::Created { created }) => {
+            let local = view.nodes.found_unnamed(&created.entry);
+            let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
+            Answer::Created(reply::entry(local.0, &created.entry), open)
+        }
+        (Op::Read { size, .. }, Reply::Data { data }) if data.0.len() <= *size as usize => {
+            Answer::Data(data.0)
+        }
+        (Op::Write { handle, write_flags, data, .. }, Reply::Written { size })
+            if *size as usize <= data.len() =>
+        {
+            let direct = view.handles.opened(*handle).is_some_and(|of| of.direct);
+            let answer = Answer::Written(*size);
+            let plain = direct && write_flags & abi::WRITE_CACHE == 0;
+            if plain && must_drop_set_id(view, parent, request) {
+                return Some(Finish::Then(FollowUp::DropSetId(parent, answer)));
+            }
+            answer
+        }
+        (Op::CopyFileRange { wide: true, .. }, Reply::Written { size }) => {
+            Answer::Copied((*size).into())
+        }
+        (Op::CopyFileRange { .. }, Reply::Written { size }) => Answer::Written(*size),
+        (Op::Lseek { .. }, Reply::Offset { offset }) => Answer::Offset(*offset),
+        (
+            Op::Flush { .. } | Op::Release { .. } | Op::Fsync { .. } | Op::Fallocate { .. },
+            Reply::Done,
+        ) => Answer::Done,
+        _ => return None,
+    };
+    Some(Finish::Answer(answer))
+}
+
+/// Keeps an open file and tells the kernel how to treat it.
+fn opened(view: &View<'_>, node: LocalId, handle: HandleId, asked: OpenFlags) -> abi::OpenOut {
+    let direct = match view.policy.consistency {
+        Consistency::Consistent => true,
+        Consistency::Cached => asked.contains(OpenFlags::APPEND),
+        Consistency::Delegated => false,
+    };
+    let kernel = match direct {
+        true => FopenFlags::DIRECT_IO,
+        false if view.nodes.keeps_cache(node) => FopenFlags::KEEP_CACHE,
+        false => FopenFlags::empty(),
+    };
+    let flags = asked - OpenFlags::TRUNC - OpenFlags::EXCL;
+    let record = Opened { node, flags, directory: false, direct };
+    let fh = view.handles.insert(record, handle, view.epoch);
+    abi::OpenOut { fh, open_flags: kernel.bits(), backing_id: 0 }
+}
+
+/// The kernel takes set-id bits away when it writes through its cache or changes a size, but
+/// neither when it writes past the cache nor when `O_TRUNC` is left to us.
+fn must_drop_set_id(view: &View<'_>, node: LocalId, request: &Request<'_>) -> bool {
+    let mode = view.nodes.known(node).map_or(0, |known| known.mode);
+    request.header.uid != 0 && drop_set_id(mode) != mode
+}
+
+/// A mode without what a write by another user takes away (`setattr_should_drop_suidgid`).
+pub(crate) fn drop_set_id(mode: u32) -> u32 {
+    let group = if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    mode & !(0o4000 | group)
+}

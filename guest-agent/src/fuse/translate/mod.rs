@@ -1,0 +1,244 @@
+//! The pure translation between the kernel and the protocol.
+//!
+//! [`begin`] makes a protocol request of a kernel request, [`finish`] makes the kernel's answer of
+//! the server's reply and the same kernel request: the request itself, kept with its tag, is all
+//! that is pending. Neither does I/O; both read and update the tables of the mount.
+//!
+//! An operation that needs more than one exchange names the rest as a [`FollowUp`].
+
+mod dirs;
+mod files;
+mod locks;
+mod names;
+mod nodes;
+
+pub(crate) use files::drop_set_id;
+
+use super::reply::Answer;
+use super::request::{Operation, Request};
+use crate::handles::HandleTable;
+use crate::nodes::{LocalId, NodeTable, Unresolved};
+use protocol::{Consistency, Errno, HandleId, NodeId, OwnershipMode, Reply};
+
+/// What the export and the options of the mount decide.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// What is promised about freshness.
+    pub consistency: Consistency,
+    /// How owners appear.
+    pub ownership: OwnershipMode,
+}
+
+/// Takes what an exchange leaves over. Must neither wait nor send.
+pub trait Leftovers {
+    /// Lookups that the kernel is not told of.
+    fn give_back(&self, node: NodeId, count: u64);
+    /// A handle that nobody uses.
+    fn close(&self, handle: HandleId, directory: bool);
+}
+
+/// The tables of a mount, as translation sees them.
+#[derive(Clone, Copy)]
+pub struct View<'m> {
+    /// Its nodes.
+    pub nodes: &'m NodeTable,
+    /// Its open files.
+    pub handles: &'m HandleTable,
+    /// Its rules.
+    pub policy: &'m Policy,
+    /// The connection that is spoken to.
+    pub epoch: u32,
+    /// Where leftovers go.
+    pub leftovers: &'m dyn Leftovers,
+}
+
+/// Why no request is to be sent.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Stop {
+    /// The answer is known.
+    Answer(Answer<'static>),
+    /// Something belongs to an earlier connection and has to be found again first.
+    Stale(Need),
+}
+
+/// What has to be found again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// A node.
+    Node(LocalId),
+    /// An open file.
+    Handle(u64),
+    /// The handle for pages of a file that was opened to append.
+    Pages(u64),
+}
+
+/// How an operation goes on after a reply.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Finish<'r> {
+    /// It is over.
+    Answer(Answer<'r>),
+    /// Something else has to be done first.
+    Then(FollowUp),
+}
+
+/// What may have to be done after a reply.
+#[derive(Clone, PartialEq, Debug)]
+pub enum FollowUp {
+    /// Make the request again, as another attempt.
+    Again,
+    /// Take away set-user-id and, as the kernel would, set-group-id; then give the answer.
+    DropSetId(LocalId, Answer<'static>),
+    /// Take away set-group-id; then give the answer.
+    DropSetGid(LocalId, Answer<'static>),
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Self::Answer(Answer::Error(errno))
+    }
+}
+
+impl View<'_> {
+    fn node(&self, local: u64) -> Result<NodeId, Stop> {
+        let local = LocalId(local);
+        self.nodes.resolve(local).map_err(|why| stop(why, Errno::ESTALE, Need::Node(local)))
+    }
+
+    fn handle(&self, fh: u64) -> Result<HandleId, Stop> {
+        let found = self.handles.resolve(fh, self.epoch);
+        found.map_err(|why| stop(why, Errno::EBADF, Need::Handle(fh)))
+    }
+}
+
+fn stop(why: Unresolved, unknown: Errno, need: Need) -> Stop {
+    match why {
+        Unresolved::Unknown => unknown.into(),
+        Unresolved::Stale => Stop::Stale(need),
+    }
+}
+
+/// The protocol request for a kernel request. `attempt` counts [`FollowUp::Again`].
+///
+/// # Errors
+/// [`Stop`] if nothing is to be sent.
+pub fn begin<'a>(
+    view: &View<'_>,
+    request: &Request<'a>,
+    attempt: u8,
+) -> Result<protocol::Request<'a>, Stop> {
+    use Operation as Op;
+    let node = request.node();
+    match &request.operation {
+        Op::Lookup { .. }
+        | Op::SymLink { .. }
+        | Op::MkNod { .. }
+        | Op::MkDir { .. }
+        | Op::Unlink { .. }
+        | Op::RmDir { .. }
+        | Op::Rename { .. }
+        | Op::Link { .. } => names::begin(view, node, &request.operation),
+        Op::GetAttr { .. }
+        | Op::Statx { .. }
+        | Op::SetAttr { .. }
+        | Op::ReadLink
+        | Op::StatFs
+        | Op::SyncFs
+        | Op::Access { .. }
+        | Op::SetXattr { .. }
+        | Op::GetXattr { .. }
+        | Op::ListXattr { .. }
+        | Op::RemoveXattr { .. } => nodes::begin(view, node, &request.operation),
+        Op::Open { .. }
+        | Op::Create { .. }
+        | Op::TmpFile { .. }
+        | Op::Read { .. }
+        | Op::Write { .. }
+        | Op::Flush { .. }
+        | Op::Release { .. }
+        | Op::Fsync { .. }
+        | Op::Fallocate { .. }
+        | Op::Lseek { .. }
+        | Op::CopyFileRange { .. } => files::begin(view, node, &request.operation, attempt),
+        Op::OpenDir | Op::ReadDir { .. } | Op::ReleaseDir { .. } | Op::FsyncDir { .. } => {
+            dirs::begin(view, node, &request.operation)
+        }
+        Op::GetLock { .. } | Op::SetLock { .. } => locks::begin(view, &request.operation),
+        Op::Refused { errno } => Err((*errno).into()),
+        // The session answers these itself.
+        Op::Forget { .. }
+        | Op::BatchForget { .. }
+        | Op::Interrupt { .. }
+        | Op::Init { .. }
+        | Op::Destroy => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// The kernel's answer for the server's reply.
+pub fn finish<'r>(
+    view: &View<'_>,
+    request: &Request<'_>,
+    attempt: u8,
+    reply: &'r Reply<'r>,
+) -> Finish<'r> {
+    if let Reply::Error { errno } = reply {
+        return match files::retries(view, &request.operation, attempt, *errno) {
+            true => Finish::Then(FollowUp::Again),
+            false => Finish::Answer(Answer::Error(*errno)),
+        };
+    }
+    let finished = names::finish(view, request, reply)
+        .or_else(|| nodes::finish(view, request, reply))
+        .or_else(|| files::finish(view, request, attempt, reply))
+        .or_else(|| dirs::finish(view, request, reply))
+        .or_else(|| locks::finish(view, request, reply));
+    finished.unwrap_or_else(|| {
+        tracing::error!(
+            operation = request.name(),
+            reply = reply.name(),
+            "the server answers something else than was asked"
+        );
+        Finish::Answer(Answer::Error(Errno::EIO))
+    })
+}
+
+/// Whether an operation may be carried out twice without harm, if the connection was lost while it
+/// was in flight. An exclusive or renaming one might fail the second time only because it had
+/// succeeded the first time.
+pub fn is_repeatable(view: &View<'_>, operation: &Operation<'_>) -> bool {
+    use Operation as Op;
+    match operation {
+        Op::Lookup { .. }
+        | Op::GetAttr { .. }
+        | Op::Statx { .. }
+        | Op::SetAttr { .. }
+        | Op::ReadLink
+        | Op::Read { .. }
+        | Op::ReadDir { .. }
+        | Op::OpenDir
+        | Op::Fsync { .. }
+        | Op::FsyncDir { .. }
+        | Op::Lseek { .. }
+        | Op::StatFs
+        | Op::SyncFs
+        | Op::Access { .. }
+        | Op::GetXattr { .. }
+        | Op::ListXattr { .. }
+        | Op::GetLock { .. } => true,
+        // Locks of a lost connection are gone: taking one again is taking it once.
+        Op::SetLock { .. } | Op::Open { .. } => true,
+        Op::Write { handle, write_flags, .. } => files::writes_at_offset(view, *handle, *write_flags),
+        _ => false,
+    }
+}
+
+/// Whether a loss of the connection has done what the operation asks for: what was open on it is
+/// closed.
+pub fn is_done_by_loss(operation: &Operation<'_>) -> bool {
+    matches!(
+        operation,
+        Operation::Release { .. } | Operation::ReleaseDir { .. } | Operation::Flush { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests;

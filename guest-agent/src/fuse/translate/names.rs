@@ -1,0 +1,64 @@
+//! Names in directories: look up, make, link, remove, rename.
+
+use super::{Finish, Stop, View};
+use crate::fuse::reply::{self, Answer};
+use crate::fuse::request::{Operation as Op, Request};
+use crate::nodes::LocalId;
+use protocol::{Errno, RenameFlags, Reply, Request as Ask};
+
+pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
+    let parent = view.node(node)?;
+    Ok(match *operation {
+        Op::Lookup { name } => Ask::Lookup { parent, name },
+        Op::SymLink { name, target } => Ask::SymLink { parent, name, target },
+        Op::MkNod { name, mode, rdev, umask } => Ask::MkNod { parent, name, mode, umask, rdev },
+        Op::MkDir { name, mode, umask } => Ask::MkDir { parent, name, mode, umask },
+        Op::Unlink { name } => Ask::Unlink { parent, name },
+        Op::RmDir { name } => Ask::RmDir { parent, name },
+        Op::Rename { name, new_parent, new_name, flags } => {
+            let new_parent = view.node(new_parent)?;
+            let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+            Ask::Rename { parent, name, new_parent, new_name, flags }
+        }
+        Op::Link { node, name } => Ask::Link { node: view.node(node)?, parent, name },
+        _ => return Err(Errno::ENOSYS.into()),
+    })
+}
+
+pub(super) fn finish<'r>(
+    view: &View<'_>,
+    request: &Request<'_>,
+    reply: &Reply<'_>,
+) -> Option<Finish<'r>> {
+    let parent = LocalId(request.node());
+    let answer = match (&request.operation, reply) {
+        (
+            Op::Lookup { name }
+            | Op::SymLink { name, .. }
+            | Op::MkNod { name, .. }
+            | Op::MkDir { name, .. }
+            | Op::Link { name, .. },
+            Reply::Entry { entry },
+        ) => {
+            let local = view.nodes.found(parent, name.as_bytes(), entry);
+            Answer::Entry(reply::entry(local.0, entry))
+        }
+        (Op::Lookup { name }, Reply::NoEntry { entry_ms }) => {
+            view.nodes.unlinked(parent, name.as_bytes());
+            reply::no_entry(*entry_ms)
+        }
+        (Op::Unlink { name } | Op::RmDir { name }, Reply::Done) => {
+            view.nodes.unlinked(parent, name.as_bytes());
+            Answer::Done
+        }
+        (Op::Rename { name, new_parent, new_name, flags }, Reply::Done) => {
+            let exchange = flags & RenameFlags::EXCHANGE.bits() != 0;
+            let (from, to) =
+                ((parent, name.as_bytes()), (LocalId(*new_parent), new_name.as_bytes()));
+            view.nodes.renamed(from, to, exchange);
+            Answer::Done
+        }
+        _ => return None,
+    };
+    Some(Finish::Answer(answer))
+}

@@ -1,0 +1,115 @@
+//! A node itself: attributes, target, rights, extended attributes, and its file system.
+
+use super::{Finish, FollowUp, Stop, View};
+use crate::fuse::abi::{self, FattrMask};
+use crate::fuse::reply::{self, Answer};
+use crate::fuse::request::{Operation as Op, Request};
+use crate::nodes::LocalId;
+use protocol::{
+    AccessMask, Errno, OwnershipMode, Reply, Request as Ask, SetAttr, SetAttrMask, Time, XattrFlags,
+    XattrValue, mode,
+};
+
+pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
+    if let Op::Access { mask } = operation {
+        access_without_server(view, *mask)?;
+    }
+    let local = node;
+    let node = view.node(local)?;
+    Ok(match operation {
+        Op::GetAttr { .. } | Op::Statx { .. } => Ask::GetAttr { node },
+        Op::SetAttr { set } => {
+            let valid = FattrMask::from_bits_retain(set.valid);
+            let set_attr = set_attr(set, valid);
+            if set_attr.mask.is_empty() {
+                return Ok(Ask::GetAttr { node });
+            }
+            let through_file = valid.contains(FattrMask::FH) && valid.contains(FattrMask::SIZE);
+            let handle = if through_file { Some(view.handle(set.fh)?) } else { None };
+            Ask::SetAttr { node, handle, set: set_attr }
+        }
+        Op::ReadLink => Ask::ReadLink { node },
+        Op::StatFs => Ask::StatFs { node },
+        Op::SyncFs => Ask::SyncFs { node },
+        Op::Access { mask } => Ask::Access { node, mask: AccessMask::from_bits_truncate(*mask) },
+        Op::SetXattr { name, value, flags, .. } => {
+            let flags = XattrFlags::from_bits(*flags).ok_or(Errno::EINVAL)?;
+            let value = XattrValue::new(value).map_err(|_| Errno::E2BIG)?;
+            Ask::SetXattr { node, name: *name, value, flags }
+        }
+        Op::GetXattr { name, .. } => Ask::GetXattr { node, name: *name },
+        Op::ListXattr { .. } => Ask::ListXattr { node },
+        Op::RemoveXattr { name } => Ask::RemoveXattr { node, name: *name },
+        _ => return Err(Errno::ENOSYS.into()),
+    })
+}
+
+/// With owners as on the host the kernel checks permissions itself; it is told not to ask again.
+fn access_without_server(view: &View<'_>, mask: u32) -> Result<(), Stop> {
+    if view.policy.ownership == OwnershipMode::Host {
+        return Err(Errno::ENOSYS.into());
+    }
+    // F_OK: the node exists, or the kernel could not ask.
+    if AccessMask::from_bits_truncate(mask).is_empty() {
+        return Err(Stop::Answer(Answer::Done));
+    }
+    Ok(())
+}
+
+/// The change time follows from the change, so `CTIME` has no counterpart.
+fn set_attr(set: &abi::SetattrIn, valid: FattrMask) -> SetAttr {
+    let pairs = [
+        (FattrMask::MODE, SetAttrMask::MODE),
+        (FattrMask::UID, SetAttrMask::UID),
+        (FattrMask::GID, SetAttrMask::GID),
+        (FattrMask::SIZE, SetAttrMask::SIZE),
+        (FattrMask::ATIME, SetAttrMask::ATIME),
+        (FattrMask::MTIME, SetAttrMask::MTIME),
+        (FattrMask::ATIME_NOW, SetAttrMask::ATIME_NOW),
+        (FattrMask::MTIME_NOW, SetAttrMask::MTIME_NOW),
+    ];
+    let set_bits = pairs.iter().filter(|(kernel, _)| valid.contains(*kernel));
+    SetAttr {
+        mask: set_bits.fold(SetAttrMask::empty(), |mask, (_, ours)| mask | *ours),
+        mode: set.mode & mode::PERMISSIONS,
+        uid: set.uid,
+        gid: set.gid,
+        size: set.size,
+        atime: Time { sec: set.atime as i64, nsec: set.atimensec },
+        mtime: Time { sec: set.mtime as i64, nsec: set.mtimensec },
+    }
+}
+
+pub(super) fn finish<'r>(
+    view: &View<'_>,
+    request: &Request<'_>,
+    reply: &'r Reply<'r>,
+) -> Option<Finish<'r>> {
+    let local = LocalId(request.node());
+    let answer = match (&request.operation, reply) {
+        (Op::GetAttr { .. } | Op::SetAttr { .. }, Reply::Attr { attr }) => {
+            view.nodes.note_attr(local, &attr.attr);
+            Answer::Attr(reply::attr_out(attr))
+        }
+        (Op::Statx { .. }, Reply::Attr { attr }) => {
+            view.nodes.note_attr(local, &attr.attr);
+            reply::statx(attr)
+        }
+        (Op::ReadLink, Reply::Target { target }) => Answer::Data(target.as_bytes()),
+        (Op::StatFs, Reply::StatFs { statfs }) => Answer::StatFs(reply::statfs(statfs)),
+        (Op::SyncFs | Op::Access { .. } | Op::RemoveXattr { .. }, Reply::Done) => Answer::Done,
+        (Op::SetXattr { kill_sgid: true, .. }, Reply::Done) => {
+            return Some(Finish::Then(FollowUp::DropSetGid(local, Answer::Done)));
+        }
+        (Op::SetXattr { .. }, Reply::Done) => Answer::Done,
+        (Op::GetXattr { size, .. } | Op::ListXattr { size }, Reply::Data { data }) => {
+            match (data.0.len(), *size as usize) {
+                (len, 0) => Answer::XattrSize(len as u32),
+                (len, size) if len > size => Answer::Error(Errno::ERANGE),
+                _ => Answer::Data(data.0),
+            }
+        }
+        _ => return None,
+    };
+    Some(Finish::Answer(answer))
+}

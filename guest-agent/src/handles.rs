@@ -1,0 +1,261 @@
+//! Open files and directories of one mount: the kernel's number (`fh`) ↔ the server's handle, and
+//! what is needed to open them again on another connection: node, flags, and locks held.
+
+use crate::nodes::{LocalId, Unresolved};
+use parking_lot::Mutex;
+use protocol::{HandleId, Lock, LockFamily, LockKind, LockOwner, OpenFlags};
+
+/// How the agent opened something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// What.
+    pub node: LocalId,
+    /// How the server was asked to open it.
+    pub flags: OpenFlags,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Whether the kernel writes to it without its page cache.
+    pub direct: bool,
+}
+
+/// All open files of one mount. One lock, held for a few memory accesses, inside no other.
+#[derive(Debug, Default)]
+pub struct HandleTable {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    handle: Option<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    opened: Opened,
+    server: HandleId,
+    epoch: u32,
+    /// A second handle without `APPEND`, for pages written back through a file opened to append.
+    pages: Option<(u32, HandleId)>,
+    locks: Vec<Lock>,
+}
+
+impl HandleTable {
+    /// Keeps a handle; returns the number for the kernel.
+    pub fn insert(&self, opened: Opened, server: HandleId, epoch: u32) -> u64 {
+        let table = &mut *self.table.lock();
+        let handle = Some(Handle { opened, server, epoch, pages: None, locks: Vec::new() });
+        let index = match table.free.pop() {
+            Some(index) => index,
+            None => {
+                table.slots.push(Slot::default());
+                (table.slots.len() - 1) as u32
+            }
+        };
+        match table.slots.get_mut(index as usize) {
+            Some(slot) => {
+                slot.handle = handle;
+                u64::from(slot.generation) << 32 | u64::from(index)
+            }
+            None => u64::MAX,
+        }
+    }
+
+    /// The server's handle, if it is one of connection `epoch`.
+    ///
+    /// # Errors
+    /// [`Unresolved`].
+    pub fn resolve(&self, fh: u64, epoch: u32) -> Result<HandleId, Unresolved> {
+        self.with(fh, |handle| match handle.epoch == epoch {
+            true => Ok(handle.server),
+            false => Err(Unresolved::Stale),
+        })
+        .unwrap_or(Err(Unresolved::Unknown))
+    }
+
+    /// The handle through which pages are written back: one that does not append.
+    ///
+    /// # Errors
+    /// [`Unresolved::Stale`] also if it still has to be opened.
+    pub fn resolve_pages(&self, fh: u64, epoch: u32) -> Result<HandleId, Unresolved> {
+        self.with(fh, |handle| {
+            if !handle.opened.flags.contains(OpenFlags::APPEND) {
+                return if handle.epoch == epoch { Ok(handle.server) } else { Err(Unresolved::Stale) };
+            }
+            let current = handle.pages.filter(|(of, _)| *of == epoch);
+            current.map(|(_, pages)| pages).ok_or(Unresolved::Stale)
+        })
+        .unwrap_or(Err(Unresolved::Unknown))
+    }
+
+    /// How something was opened.
+    pub fn opened(&self, fh: u64) -> Option<Opened> {
+        self.with(fh, |handle| handle.opened)
+    }
+
+    /// It is open again, on connection `epoch`.
+    pub fn reopened(&self, fh: u64, server: HandleId, epoch: u32) {
+        self.with(fh, |handle| (handle.server, handle.epoch) = (server, epoch));
+    }
+
+    /// Pages of `fh` are written through `server`.
+    pub fn pages_opened(&self, fh: u64, server: HandleId, epoch: u32) {
+        self.with(fh, |handle| handle.pages = Some((epoch, server)));
+    }
+
+    /// The kernel is done with it. Returns the server's handles that are still valid.
+    pub fn remove(&self, fh: u64, epoch: u32) -> (Option<HandleId>, Option<HandleId>) {
+        let table = &mut *self.table.lock();
+        let Some(slot) = table.slots.get_mut(fh as u32 as usize) else { return (None, None) };
+        if slot.generation != (fh >> 32) as u32 {
+            return (None, None);
+        }
+        let Some(handle) = slot.handle.take() else { return (None, None) };
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            table.free.push(fh as u32);
+        }
+        (
+            (handle.epoch == epoch).then_some(handle.server),
+            handle.pages.filter(|(of, _)| *of == epoch).map(|(_, pages)| pages),
+        )
+    }
+
+    /// A lock was taken or released through `fh`.
+    pub fn note_lock(&self, fh: u64, lock: &Lock) {
+        self.with(fh, |handle| apply_lock(&mut handle.locks, lock));
+    }
+
+    /// A descriptor of the file was closed: the POSIX locks of its owner are gone, through whichever
+    /// handle of the file they were taken.
+    pub fn drop_posix_locks(&self, fh: u64, owner: LockOwner) {
+        let Some(node) = self.opened(fh).map(|opened| opened.node) else { return };
+        let table = &mut *self.table.lock();
+        let open = table.slots.iter_mut().filter_map(|slot| slot.handle.as_mut());
+        for handle in open.filter(|handle| !handle.locks.is_empty() && handle.opened.node == node) {
+            handle.locks.retain(|lock| lock.family != LockFamily::Posix || lock.owner != owner);
+        }
+    }
+
+    /// The locks held through `fh`.
+    pub fn locks(&self, fh: u64) -> Vec<Lock> {
+        self.with(fh, |handle| handle.locks.clone()).unwrap_or_default()
+    }
+
+    /// How many are open for writing, and how many in all.
+    pub fn count(&self) -> (usize, usize) {
+        let table = self.table.lock();
+        let open = table.slots.iter().filter_map(|slot| slot.handle.as_ref());
+        let writes = OpenFlags::WRONLY | OpenFlags::RDWR;
+        open.fold((0, 0), |(writers, all), handle| {
+            (writers + usize::from(handle.opened.flags.intersects(writes)), all + 1)
+        })
+    }
+
+    fn with<T>(&self, fh: u64, f: impl FnOnce(&mut Handle) -> T) -> Option<T> {
+        let mut table = self.table.lock();
+        let slot = table.slots.get_mut(fh as u32 as usize)?;
+        slot.handle.as_mut().filter(|_| slot.generation == (fh >> 32) as u32).map(f)
+    }
+}
+
+/// Most locks that are remembered for one open file; those beyond are not taken again.
+const MOST_LOCKS: usize = 1024;
+
+/// Replaces what `lock` covers in `held` by it.
+fn apply_lock(held: &mut Vec<Lock>, lock: &Lock) {
+    let same = |other: &Lock| other.family == lock.family && other.owner == lock.owner;
+    let mut rest = Vec::new();
+    held.retain(|other| {
+        if !same(other) || other.end < lock.start || other.start > lock.end {
+            return true;
+        }
+        if other.start < lock.start {
+            rest.push(Lock { end: lock.start - 1, ..*other });
+        }
+        if other.end > lock.end {
+            rest.push(Lock { start: lock.end + 1, ..*other });
+        }
+        false
+    });
+    held.append(&mut rest);
+    if lock.kind != LockKind::Unlock && held.len() < MOST_LOCKS {
+        held.push(*lock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(kind: LockKind, start: u64, end: u64) -> Lock {
+        Lock { family: LockFamily::Posix, kind, owner: LockOwner(7), start, end, pid: 1 }
+    }
+
+    fn file() -> Opened {
+        Opened {
+            node: LocalId(5),
+            flags: OpenFlags::RDWR | OpenFlags::APPEND,
+            directory: false,
+            direct: false,
+        }
+    }
+
+    #[test]
+    fn a_handle_of_another_connection_is_stale_until_reopened() {
+        let table = HandleTable::default();
+        let fh = table.insert(file(), HandleId(11), 1);
+        assert_eq!(table.resolve(fh, 1), Ok(HandleId(11)));
+        assert_eq!(table.resolve(fh, 2), Err(Unresolved::Stale));
+        table.reopened(fh, HandleId(12), 2);
+        assert_eq!(table.resolve(fh, 2), Ok(HandleId(12)));
+    }
+
+    #[test]
+    fn a_released_number_is_never_valid_again() {
+        let table = HandleTable::default();
+        let fh = table.insert(file(), HandleId(11), 1);
+        assert_eq!(table.remove(fh, 1), (Some(HandleId(11)), None));
+        assert_eq!(table.remove(fh, 1), (None, None));
+        let next = table.insert(file(), HandleId(13), 1);
+        assert_ne!(fh, next);
+        assert_eq!(table.resolve(fh, 1), Err(Unresolved::Unknown));
+        assert_eq!(table.resolve(u64::MAX, 1), Err(Unresolved::Unknown));
+    }
+
+    #[test]
+    fn pages_of_an_appending_file_go_through_a_handle_of_their_own() {
+        let table = HandleTable::default();
+        let fh = table.insert(file(), HandleId(11), 1);
+        assert_eq!(table.resolve_pages(fh, 1), Err(Unresolved::Stale));
+        table.pages_opened(fh, HandleId(12), 1);
+        assert_eq!(table.resolve_pages(fh, 1), Ok(HandleId(12)));
+        assert_eq!(table.remove(fh, 1), (Some(HandleId(11)), Some(HandleId(12))));
+    }
+
+    #[test]
+    fn unlocking_the_middle_leaves_both_ends() {
+        let mut held = Vec::new();
+        apply_lock(&mut held, &lock(LockKind::Write, 0, 99));
+        apply_lock(&mut held, &lock(LockKind::Unlock, 40, 59));
+        assert_eq!(held, [lock(LockKind::Write, 0, 39), lock(LockKind::Write, 60, 99)]);
+        apply_lock(&mut held, &lock(LockKind::Read, 0, u64::MAX));
+        assert_eq!(held, [lock(LockKind::Read, 0, u64::MAX)]);
+    }
+
+    #[test]
+    fn closing_any_descriptor_drops_the_posix_locks_of_its_owner() {
+        let table = HandleTable::default();
+        let a = table.insert(file(), HandleId(1), 1);
+        let b = table.insert(file(), HandleId(2), 1);
+        table.note_lock(a, &lock(LockKind::Write, 0, 9));
+        table.drop_posix_locks(b, LockOwner(7));
+        assert!(table.locks(a).is_empty());
+    }
+}

@@ -1,0 +1,451 @@
+//! Injection: making the kernel fire the inotify events of a change that happened on the host.
+//!
+//! An *actuator* thread performs on the mount the system call that would have made the change. The
+//! kernel asks the file system, as always; for that thread the answers come from the [`past`], the
+//! state before the change, and nothing reaches the server. The kernel then does to its own state
+//! what the host did to its, and fires the events:
+//!
+//! | change | call | answered | events |
+//! | --- | --- | --- | --- |
+//! | created | `mknod`, `mkdir`, `symlink` | name absent; made: the real node | `CREATE` |
+//! | removed | `unlink`, `rmdir` | name leads to the old node | `DELETE`, `DELETE_SELF` |
+//! | renamed | `rename` | old name leads to the node, new one to what it replaces | `MOVED_FROM`, `MOVED_TO`, `MOVE_SELF` |
+//! | modified | `open`, `ftruncate` to the real size, `close` | real attributes | `OPEN`, `MODIFY`, `CLOSE_WRITE` |
+//! | attributes | `utimensat` with the real times | real attributes | `ATTRIB` |
+//!
+//! Before each call the kernel's old knowledge is declared void: pages and attributes by
+//! `INVAL_INODE`, names by expiry, which leaves alone what is mounted on them. A name whose cached
+//! state is known to be the one before the change is left as it is and costs no lookup.
+
+mod past;
+mod root;
+
+use crate::fuse::session::Session;
+use crate::nodes::LocalId;
+use past::{Past, Scene, Seen, Shown, What};
+use protocol::{Attr, AttrReply, Change, Entry, Errno, NodeId, Place, mode};
+use root::Root;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, trace};
+
+/// Files made a moment ago that are remembered, to tell a closing from a change.
+const RECENT: usize = 64;
+
+/// How long the way into the mount is kept open after the last use. It keeps the file system alive
+/// if it is unmounted meanwhile.
+pub const LINGER: Duration = Duration::from_millis(250);
+
+/// What came of an injection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The kernel performed it.
+    Injected,
+    /// The kernel does not know the directory: nobody can be watching.
+    Unknown,
+    /// The kernel refused. Its cached state was declared void.
+    Refused(Errno),
+}
+
+/// The means of one actuator thread.
+pub struct Injector {
+    session: Arc<Session>,
+    past: Arc<Past>,
+    root: Root,
+    /// The directory acted in last.
+    parent: Option<(LocalId, OwnedFd)>,
+    /// Files made lately and still as they were then.
+    recent: VecDeque<(LocalId, protocol::Time)>,
+    fakes: u64,
+    tid: u32,
+}
+
+impl Injector {
+    /// Registers the calling thread as an actuator. `device` is the `st_dev` of the mount.
+    pub fn new(session: Arc<Session>, point: &Path, device: u64) -> Self {
+        let past = Arc::new(Past::new(&session));
+        let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        session.actuators.register(tid, past.clone());
+        let root = Root::new(point, device);
+        Self { session, past, root, parent: None, recent: VecDeque::new(), fakes: 0, tid }
+    }
+
+    /// Lets go of everything that would keep the file system in use. Tells whether something is
+    /// left that may be kept for [`LINGER`].
+    pub fn rest(&mut self) -> bool {
+        self.parent = None;
+        self.root.rest()
+    }
+
+    /// Lets go of what was left.
+    pub fn release(&mut self) {
+        self.parent = None;
+        self.root.release();
+    }
+
+    /// Makes the kernel's state that of the host and fires the events.
+    pub fn deliver(&mut self, change: &Change<'_>) -> Outcome {
+        trace!(?change, "delivering");
+        let result = match change {
+            Change::Created { at, entry, target } => {
+                self.created(at, entry, target.map(protocol::Target::as_bytes))
+            }
+            Change::Modified { at, entry } => self.modified(at, entry),
+            Change::Attrib { at, entry } => self.attrib(at.as_ref(), entry),
+            Change::Removed { at, node, is_dir } => self.removed(at, *node, *is_dir),
+            Change::Renamed { from, to, entry, replaced } => {
+                self.renamed(from, to, entry, *replaced)
+            }
+            Change::Doubt { dir } => {
+                if let Some(dir) = self.session.nodes.local(*dir) {
+                    self.doubt(dir);
+                }
+                return Outcome::Unknown;
+            }
+        };
+        match result {
+            Ok(outcome) => outcome,
+            Err(errno) => {
+                debug!(?change, %errno, "not injected");
+                Outcome::Refused(errno)
+            }
+        }
+    }
+
+    /// No cached name in this directory is believed any more.
+    pub fn doubt(&self, dir: LocalId) {
+        let nodes = &self.session.nodes;
+        _ = self.session.device.invalidate_inode(dir.0, 0, 0);
+        for (child, name) in nodes.children(dir) {
+            self.expire(dir, &name);
+            nodes.distrust_cache(child);
+            _ = self.session.device.invalidate_inode(child.0, 0, 0);
+        }
+    }
+
+    fn created(&mut self, at: &Place<'_>, entry: &Entry, target: Option<&[u8]>) -> Delivery {
+        let Some((parent, name)) = self.place(at) else { return self.unwanted(entry) };
+        let Some(dir) = self.enter(parent, entry)? else { return self.unwanted(entry) };
+        // To be found under its other name, if it has one, with its new link count.
+        self.refresh(entry);
+        self.expire(parent, name);
+        let mut scene = Scene::of(vec![Shown::new(parent, name, What::Nothing)]);
+        scene.makes = true;
+        scene.carried = Some(*entry);
+        let kind = entry.attr.kind();
+        let result = self.act(scene, || match kind {
+            mode::IFDIR => rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)),
+            mode::IFLNK => rustix::fs::symlinkat(target.unwrap_or(b"?"), dir, name),
+            // As a device it would take the right to make one, and the event is the same.
+            _ => {
+                let kind = FileType::from_raw_mode(kind);
+                rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), 0)
+            }
+        });
+        if let (Ok(_), Some(local)) = (&result, self.session.nodes.local(entry.node)) {
+            self.remember(local, &entry.attr);
+        }
+        self.conclude(result, parent, name)
+    }
+
+    fn removed(&mut self, at: &Place<'_>, node: NodeId, is_dir: bool) -> Delivery {
+        let Some((parent, name)) = self.place(at) else { return Ok(Outcome::Unknown) };
+        let local = self.session.nodes.local(node);
+        let known = local.and_then(|local| self.session.nodes.known(local));
+        let is_dir = known.map_or(is_dir, |known| known.mode & mode::IFMT == mode::IFDIR);
+        let kind = if is_dir { mode::IFDIR | 0o700 } else { mode::IFREG | 0o600 };
+        let attr = Attr {
+            ino: known.map_or(u64::MAX, |known| known.ino),
+            mode: known.map_or(kind, |known| known.mode),
+            nlink: 1,
+            ..Attr::default()
+        };
+        let shown = local.unwrap_or_else(|| self.fake());
+        let Some(dir) = self.enter_only(parent)? else { return Ok(Outcome::Unknown) };
+        let as_before = local.is_some() && self.session.nodes.child(parent, name) == local;
+        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        let what = What::Before { local: shown, attr };
+        let result = self.act_twice(as_before, &[(parent, name)], |again| {
+            let scene = Scene::of(vec![Shown::new(parent, name, what.clone())]);
+            self.act(scene, || rustix::fs::unlinkat(dir, name, flags)).inspect_err(|errno| {
+                trace!(%errno, again, "unlink");
+            })
+        });
+        if as_before {
+            self.session.nodes.unlinked(parent, name);
+        }
+        self.conclude(result, parent, name)
+    }
+
+    fn renamed(
+        &mut self,
+        from: &Place<'_>,
+        to: &Place<'_>,
+        entry: &Entry,
+        replaced: NodeId,
+    ) -> Delivery {
+        let (Some((old, name)), Some((new, new_name))) = (self.place(from), self.place(to)) else {
+            // Half of it is in sight.
+            return match self.place(to) {
+                Some(_) => self.created(to, entry, None),
+                None => {
+                    let known = self.session.nodes.local(entry.node).is_some();
+                    let outcome =
+                        self.removed(from, if known { entry.node } else { NodeId(0) }, entry.attr.is_dir());
+                    self.unwanted(entry)?;
+                    outcome
+                }
+            };
+        };
+        let Some(old_dir) = self.root.open_dir(&self.session, old)? else {
+            return self.unwanted(entry);
+        };
+        let Some(new_dir) = self.enter(new, entry)? else { return self.unwanted(entry) };
+        let nodes = &self.session.nodes;
+        let local = self.refresh(entry);
+        let target = nodes.local(replaced);
+        let there = nodes.child(new, new_name);
+        let as_before = local.is_some()
+            && nodes.child(old, name) == local
+            && there == target
+            && (replaced == NodeId(0)) == target.is_none();
+        let what_was = match target.and_then(|target| Some((target, nodes.known(target)?))) {
+            Some((local, known)) => {
+                let attr = Attr { ino: known.ino, mode: known.mode, nlink: 1, ..Attr::default() };
+                What::Before { local, attr }
+            }
+            None => What::Nothing,
+        };
+        let mut carried = local.is_none().then_some(*entry);
+        let result = self.act_twice(as_before, &[(old, name), (new, new_name)], |_| {
+            let moved = match local {
+                Some(local) => What::Now { local, entry: *entry },
+                None => What::Carried,
+            };
+            let mut scene = Scene::of(vec![
+                Shown::new(old, name, moved),
+                Shown::new(new, new_name, what_was.clone()),
+            ]);
+            scene.renames = true;
+            scene.carried = carried.take();
+            self.act(scene, || rustix::fs::renameat(&old_dir, name, new_dir, new_name))
+        });
+        self.session.nodes.renamed((old, name), (new, new_name), false);
+        if result.is_err() {
+            self.expire(old, name);
+        }
+        self.conclude(result, new, new_name)
+    }
+
+    fn modified(&mut self, at: &Place<'_>, entry: &Entry) -> Delivery {
+        let local = self.session.nodes.absorb(entry);
+        if let Some(local) = local {
+            // Whoever reads from now on reads the new content.
+            _ = self.session.device.invalidate_inode(local.0, 0, 0);
+        }
+        let is_file = entry.attr.kind() == mode::IFREG;
+        let Some((parent, name)) = self.place(at).filter(|_| is_file) else {
+            return self.leftover(local, entry);
+        };
+        let Some(dir) = self.enter_only(parent)? else { return self.leftover(local, entry) };
+        // A new file that is closed as empty as it was made.
+        let only_closed = entry.attr.size == 0
+            && local.is_some_and(|local| self.recent.contains(&(local, entry.attr.mtime)));
+        let size = entry.attr.size;
+        let result = self.on_node(parent, name, local, entry, || {
+            let flags = OFlags::WRONLY
+                | OFlags::NOFOLLOW
+                | OFlags::NONBLOCK
+                | OFlags::NOCTTY
+                | OFlags::CLOEXEC;
+            match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+                Ok(_) if only_closed => Ok(()),
+                Ok(file) => rustix::fs::ftruncate(&file, size),
+                // It is being executed, or this process may not write to it: the time alone.
+                Err(rustix::io::Errno::TXTBSY | rustix::io::Errno::ACCESS) => {
+                    let times = times(&entry.attr, false);
+                    rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                }
+                Err(errno) => Err(errno),
+            }
+        });
+        if let Some(local) = local {
+            self.recent.retain(|(recent, _)| *recent != local);
+        }
+        self.conclude(result, parent, name)
+    }
+
+    fn attrib(&mut self, at: Option<&Place<'_>>, entry: &Entry) -> Delivery {
+        let local = self.session.nodes.absorb(entry);
+        if let Some(local) = local {
+            _ = self.session.device.invalidate_inode(local.0, -1, 0);
+        }
+        let times = times(&entry.attr, true);
+        let Some(at) = at else {
+            let Some(local) = local else { return self.leftover(local, entry) };
+            let Some(dir) = self.root.open_dir(&self.session, local)? else {
+                return Ok(Outcome::Unknown);
+            };
+            let mut scene = Scene::of(Vec::new());
+            scene.object = Some((local, reply(entry)));
+            self.act(scene, || rustix::fs::utimensat(&dir, ".", &times, AtFlags::empty()))?;
+            return Ok(Outcome::Injected);
+        };
+        let Some((parent, name)) = self.place(at) else { return self.leftover(local, entry) };
+        let Some(dir) = self.enter_only(parent)? else { return self.leftover(local, entry) };
+        let result = self.on_node(parent, name, local, entry, || {
+            rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        });
+        self.conclude(result, parent, name)
+    }
+
+    /// Acts on the object under a name that is what it is before and after.
+    fn on_node(
+        &self,
+        parent: LocalId,
+        name: &[u8],
+        local: Option<LocalId>,
+        entry: &Entry,
+        call: impl Fn() -> rustix::io::Result<()>,
+    ) -> Result<Seen, Errno> {
+        let as_before = local.is_some() && self.session.nodes.child(parent, name) == local;
+        let mut carried = local.is_none().then_some(*entry);
+        self.act_twice(as_before, &[(parent, name)], |_| {
+            let what = match local {
+                Some(local) => What::Now { local, entry: *entry },
+                None => What::Carried,
+            };
+            let mut scene = Scene::of(vec![Shown::new(parent, name, what)]);
+            scene.object = local.map(|local| (local, reply(entry)));
+            scene.carried = carried.take();
+            self.act(scene, &call)
+        })
+    }
+
+    /// Performs a call twice at most: first as the names are cached, if that is believed to be
+    /// right, and then with the names expired.
+    fn act_twice(
+        &self,
+        as_before: bool,
+        names: &[(LocalId, &[u8])],
+        mut call: impl FnMut(bool) -> Result<Seen, Errno>,
+    ) -> Result<Seen, Errno> {
+        if as_before {
+            match call(false) {
+                Ok(seen) if seen.acted => return Ok(seen),
+                Ok(_) | Err(Errno::ENOENT | Errno::ESTALE | Errno::EISDIR | Errno::ENOTDIR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        names.iter().for_each(|(parent, name)| self.expire(*parent, name));
+        call(true)
+    }
+
+    /// Performs a call in the past.
+    fn act(
+        &self,
+        scene: Scene,
+        call: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> Result<Seen, Errno> {
+        self.past.enter(scene);
+        let result = call();
+        let (seen, carried) = self.past.leave();
+        if let Some(entry) = carried {
+            self.keep_or_give_back(&entry);
+        }
+        match result {
+            Ok(()) => Ok(seen),
+            Err(errno) => Err(Errno::from_raw(errno.raw_os_error())),
+        }
+    }
+
+    /// What the kernel refused to do it at least must not remember.
+    fn conclude(&self, result: Result<Seen, Errno>, parent: LocalId, name: &[u8]) -> Delivery {
+        match result {
+            Ok(Seen { acted: true }) => {
+                self.session.counters.injected.add(1);
+                Ok(Outcome::Injected)
+            }
+            Ok(_) => {
+                self.expire(parent, name);
+                Ok(Outcome::Refused(Errno::EAGAIN))
+            }
+            Err(errno) => {
+                self.expire(parent, name);
+                _ = self.session.device.invalidate_inode(parent.0, -1, 0);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Lets a name expire. Where the kernel cannot, a name is dropped only if nothing is there that
+    /// something could be mounted on.
+    fn expire(&self, parent: LocalId, name: &[u8]) {
+        let expires = self.session.negotiated().is_some_and(|agreed| agreed.expire_only);
+        // It fails where the kernel has no such name, which is as good.
+        if expires {
+            _ = self.session.device.expire_entry(parent.0, name);
+        } else if self.session.nodes.child(parent, name).is_none() {
+            _ = self.session.device.invalidate_entry(parent.0, name);
+        }
+    }
+
+    /// Takes over what is new of a node that the kernel knows, without the lookup of the entry.
+    fn refresh(&self, entry: &Entry) -> Option<LocalId> {
+        let local = self.session.nodes.local(entry.node)?;
+        self.session.nodes.note_attr(local, &entry.attr);
+        _ = self.session.device.invalidate_inode(local.0, -1, 0);
+        Some(local)
+    }
+
+    fn place<'p>(&self, at: &Place<'p>) -> Option<(LocalId, &'p [u8])> {
+        let parent = self.session.nodes.local(at.parent)?;
+        Some((parent, at.name.as_bytes()))
+    }
+
+    /// A descriptor of a directory to act in. None if the kernel has lost it.
+    fn enter(&mut self, dir: LocalId, entry: &Entry) -> Result<Option<BorrowedFd<'static>>, Errno> {
+        _ = entry;
+        self.enter_only(dir)
+    }
+
+    fn enter_only(&mut self, dir: LocalId) -> Result<Option<BorrowedFd<'static>>, Errno> {
+        _ = dir;
+        Ok(None)
+    }
+
+    fn remember(&mut self, local: LocalId, attr: &Attr) {
+        if attr.kind() == mode::IFREG && attr.size == 0 {
+            self.recent.truncate(RECENT - 1);
+            self.recent.push_front((local, attr.mtime));
+        }
+    }
+
+    /// A number that the table never gives.
+    fn fake(&mut self) -> LocalId {
+        self.fakes += 1;
+        past::fake(self.fakes)
+    }
+
+    fn unwanted(&self, entry: &Entry) -> Delivery {
+        self.keep_or_give_back(entry);
+        Ok(Outcome::Unknown)
+    }
+
+    fn leftover(&self, local: Option<LocalId>, entry: &Entry) -> Delivery {
+        match local {
+            Some(_) => Ok(Outcome::Unknown),
+            None => self.unwanted(entry),
+        }
+    }
+
+    fn keep_or_give_back(&self, entry: &Entry) {
+        if self.session.nodes.absorb(entry).is_none() {
+            self.session.give_back(entry.node, 1);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The guest's half of osxfs: it mounts what a server offers, speaks to the kernel through our own
+//! FUSE layer, and makes changes of the host visible to watchers.
+//!
+//! ```text
+//! kernel → fuse::device → fuse::request → fuse::translate → client → Transport → server
+//! kernel ← fuse::device ← fuse::reply   ← fuse::translate ← client ←           ←
+//! ```
+//!
+//! * [`Client`] is one connection: tags, completions, cancellation, the return after a loss.
+//! * [`Mount`] is one mounted export.
+//! * [`wire`] connects a client to a server over a socket; an embedded server is another
+//!   [`Transport`].
+//! * [`run`] is the whole agent as a program.
+//!
+//! The crate builds on Linux only.
+
+pub mod client;
+mod counters;
+mod errands;
+mod error;
+mod fuse;
+mod groups;
+mod handles;
+mod live;
+mod mount;
+mod nodes;
+mod recover;
+pub mod run;
+pub mod wire;
+
+pub use client::{Client, Disconnected, Transport};
+pub use counters::Snapshot;
+pub use error::Error;
+pub use live::{Mount, MountOptions};
+pub use mount::prepare as prepare_mount_point;

@@ -1,0 +1,234 @@
+//! One mounted export, from attaching to unmounting.
+
+use crate::client::Client;
+use crate::counters::Snapshot;
+use crate::error::Error;
+use crate::fuse::Session;
+use crate::mount::{self, Mounted, Plan};
+use crate::recover;
+use protocol::{Attached, Consistency, Errno, ExportName};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+use tracing::{debug, info, warn};
+
+/// How long the kernel may take to begin.
+const INIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long flushing, and then the end of a mount that is still in use, are waited for.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// Delegated writes reach the host after this time at the latest.
+const WRITE_BACK: Duration = Duration::from_secs(1);
+/// Read-ahead of the kernel in KiB.
+const READAHEAD_KIB: u32 = 1024;
+
+/// How to mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MountOptions {
+    /// Let users other than the mounting one use the mount.
+    pub allow_other: bool,
+    /// Refuse writing, even if the export allows it.
+    pub read_only: bool,
+    /// Threads that read requests; by default as many as the machine's processors ask for.
+    pub threads: Option<usize>,
+}
+
+/// A mounted export. Dropping it unmounts.
+#[derive(Debug)]
+pub struct Mount {
+    session: Arc<Session>,
+    mounted: Arc<Mounted>,
+}
+
+impl Mount {
+    /// Attaches `export` and mounts it on `point`; on return the kernel uses it.
+    ///
+    /// # Errors
+    /// See [`Error`]. Nothing stays mounted.
+    pub fn start(
+        client: Arc<Client>,
+        export: &str,
+        point: &Path,
+        options: MountOptions,
+    ) -> Result<Self, Error> {
+        let (session, attached) = attach(client, export)?;
+        let plan = Plan {
+            source: export.to_owned(),
+            allow_other: options.allow_other,
+            read_only: options.read_only || attached.read_only,
+            ownership: attached.ownership,
+        };
+        let (mounted, fd) = match mount::mount(&plan, point) {
+            Ok(mounted) => mounted,
+            Err(error) => {
+                recover::detach(&session);
+                return Err(error);
+            }
+        };
+        session.device.mounted(fd);
+        let mount = Self { session, mounted: Arc::new(mounted) };
+        let threads = options.threads.unwrap_or_else(default_threads).clamp(1, 64);
+        mount.session.start(threads).map_err(Error::Thread)?;
+        if !mount.session.wait_serving(INIT_TIMEOUT) {
+            return Err(Error::NoInit(mount.mounted.point.clone()));
+        }
+        mount.mounted.set_readahead(READAHEAD_KIB);
+        mount.watch_over(attached.consistency)?;
+        info!(export, mount_point = %mount.mounted.point.display(), "mounted");
+        Ok(mount)
+    }
+
+    /// Waits until the mount is gone, by whomever it is unmounted.
+    pub fn wait(&self) {
+        self.session.wait_ended(None);
+    }
+
+    /// Writes everything back and unmounts. Who still uses the mount may do so for a short while.
+    ///
+    /// # Errors
+    /// [`Error::Unmount`].
+    pub fn unmount(&self) -> Result<(), Error> {
+        if self.session.wait_ended(Some(Duration::ZERO)) {
+            return Ok(());
+        }
+        self.flush();
+        self.mounted.unmount()?;
+        self.session.release_sink();
+        if !self.session.wait_ended(Some(END_TIMEOUT)) {
+            warn!(mount_point = %self.mounted.point.display(), "still in use; it ends with this process");
+        }
+        Ok(())
+    }
+
+    /// Where it is mounted.
+    pub fn point(&self) -> &Path {
+        &self.mounted.point
+    }
+
+    /// The name of the export.
+    pub fn export(&self) -> &str {
+        &self.session.export
+    }
+
+    /// Its device number: `st_dev` of everything on it.
+    pub fn device(&self) -> u64 {
+        self.mounted.device
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Snapshot {
+        self.session.counters.snapshot()
+    }
+
+    /// Nodes that the kernel knows at present.
+    pub fn nodes(&self) -> usize {
+        self.session.nodes.count()
+    }
+
+    /// Requests of all mounts of this client that the server has not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.session.client.in_flight()
+    }
+
+    /// On a thread of its own, because it waits for the server and a dead one must not keep us.
+    fn flush(&self) {
+        let (done, wait) = mpsc::sync_channel(1);
+        let mounted = self.mounted.clone();
+        let flush = move || {
+            sync(&mounted);
+            let _ = done.try_send(());
+        };
+        let spawned = thread::Builder::new().name("osxfs-flush".into()).spawn(flush);
+        if spawned.is_ok() && wait.recv_timeout(FLUSH_TIMEOUT).is_err() {
+            warn!("the last writes did not reach the server in time");
+        }
+    }
+
+    fn watch_over(&self, consistency: Consistency) -> Result<(), Error> {
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.into()).spawn(work).map_err(Error::Thread).map(|_| ())
+        };
+        let (session, mounted) = (self.session.clone(), self.mounted.clone());
+        spawn("osxfs-mounts", Box::new(move || watch_mounts(&session, &mounted)))?;
+        if consistency == Consistency::Delegated {
+            let (session, mounted) = (self.session.clone(), self.mounted.clone());
+            spawn("osxfs-writeback", Box::new(move || write_back(&session, &mounted)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(error) = self.unmount() {
+            warn!(%error, "left mounted");
+        }
+    }
+}
+
+fn attach(client: Arc<Client>, export: &str) -> Result<(Arc<Session>, Attached), Error> {
+    if ExportName::new(export.as_bytes()).is_err() {
+        return Err(Error::BadExportName(export.to_owned()));
+    }
+    let epoch = client.epoch();
+    let session = Session::new(client, export);
+    let attached = recover::attach(&session, epoch).and_then(|()| {
+        session.attached().ok_or(Errno::EPROTO)
+    });
+    match attached {
+        Ok(attached) => Ok((session, attached)),
+        Err(Errno::ENOENT) => Err(Error::UnknownExport(export.to_owned())),
+        Err(errno) => Err(Error::Attach { export: export.to_owned(), errno }),
+    }
+}
+
+/// An embedded server works on these threads, so there are more than processors.
+fn default_threads() -> usize {
+    let processors = thread::available_parallelism().map_or(2, usize::from);
+    (processors * 2).clamp(4, 16)
+}
+
+/// Asks the kernel to write back all that it holds for the mount. The root is opened and closed
+/// again, so that an `umount` meanwhile fails for a moment only.
+fn sync(mounted: &Mounted) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let synced = rustix::fs::open(&mounted.point, flags, Mode::empty()).and_then(|root| {
+        // Something else may have been mounted on top, or the mount may be gone.
+        if rustix::fs::fstat(&root)?.st_dev == mounted.device { rustix::fs::syncfs(&root) } else { Ok(()) }
+    });
+    if let Err(error) = synced {
+        debug!(%error, "nothing written back");
+    }
+}
+
+/// Once a second, while files are open for writing. (Closing a file writes it back by itself.)
+fn write_back(session: &Session, mounted: &Mounted) {
+    while !session.wait_ended(Some(WRITE_BACK)) {
+        if session.handles.count().0 > 0 {
+            sync(mounted);
+        }
+    }
+}
+
+/// A private clone of the mount, through which events are injected, keeps the file system alive
+/// after everybody else has unmounted it. So when it has left the mount table, the clone is let go.
+fn watch_mounts(session: &Session, mounted: &Mounted) {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    let Ok(table) = File::open("/proc/self/mountinfo") else { return };
+    let pause = Timespec::try_from(INTERVAL).ok();
+    while !session.wait_ended(Some(Duration::ZERO)) {
+        // The kernel reports a change of the table as an exceptional condition.
+        let mut fds = [PollFd::new(&table, PollFlags::PRI)];
+        let _ = poll(&mut fds, pause.as_ref());
+        if !mounted.is_anywhere() {
+            session.release_sink();
+            if session.wait_ended(Some(INTERVAL)) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `osxfs-agent`: the agent alone, as one static binary for guests.
+
+use clap::{ArgAction, Parser};
+use guest_agent::MountOptions;
+use guest_agent::run::{MountSpec, run};
+use protocol::Address;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Mount folders that `osxfs serve` offers.
+#[derive(Parser, Debug)]
+#[command(name = "osxfs-agent", version)]
+struct Cli {
+    /// The server: unix:PATH or vsock:CID:PORT (the host is CID 2).
+    #[arg(long, value_name = "ADDRESS")]
+    connect: Address,
+    /// What to mount where; may be given several times.
+    #[arg(long = "mount", value_name = "NAME:MOUNTPOINT", required = true)]
+    mounts: Vec<MountSpec>,
+    /// Let users other than this one use the mounts.
+    #[arg(long)]
+    allow_other: bool,
+    /// Refuse writing, whatever the server allows.
+    #[arg(long)]
+    read_only: bool,
+    /// Log more: -v what happens, -vv how, -vvv every request.
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = ["warn", "info", "debug", "trace"][usize::from(cli.verbose.min(3))];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let options = MountOptions {
+        allow_other: cli.allow_other,
+        read_only: cli.read_only,
+        ..MountOptions::default()
+    };
+    match run(&cli.connect, &cli.mounts, options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("osxfs-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

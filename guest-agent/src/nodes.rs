@@ -1,0 +1,481 @@
+//! What the guest kernel knows: one record for each node it has looked up.
+//!
+//! The kernel names nodes by numbers of ours ([`LocalId`]), which live as long as the kernel
+//! remembers them. The server names them by [`NodeId`]s that die with the connection. A record ties
+//! the two together, and holds what is needed to find the node again on another connection: parent,
+//! name and inode number.
+//!
+//! Invariants
+//! * A record exists exactly while the kernel has lookups of it (the root always).
+//! * `epoch` counts connections. A record whose epoch is not the table's has no valid `server` and
+//!   is *stale* until [`NodeTable::found`] meets it again.
+//! * Two records never share a valid `server`.
+//! * Name and parent are the last known ones: a hint that is verified by inode number.
+//!
+//! A record costs about 90 bytes and its name, and its two index entries about 40 more.
+
+use parking_lot::Mutex;
+use protocol::{Attr, Entry, ForgetOne, NodeId};
+use rustc_hash::{FxHashMap, FxHasher};
+use std::hash::{Hash, Hasher};
+
+/// The number of a node towards the kernel (`nodeid` of linux/fuse.h): below, an index into the
+/// table; above bit 32, how often that index was used before. So no number is ever used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LocalId(pub u64);
+
+impl LocalId {
+    /// The root of the mount (`FUSE_ROOT_ID`).
+    pub const ROOT: Self = Self(1);
+    /// No node.
+    const NONE: Self = Self(0);
+
+    fn new(index: u32, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | (u64::from(index) + 1))
+    }
+
+    fn index(self) -> Option<usize> {
+        (self.0 as u32).checked_sub(1).map(|index| index as usize)
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Why a local number does not lead to one of the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unresolved {
+    /// The kernel should not know this number.
+    Unknown,
+    /// It belongs to an earlier connection and must be found again.
+    Stale,
+}
+
+/// What a node was like when last heard of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// Inode number.
+    pub ino: u64,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Where it was last seen.
+    pub parent: Option<LocalId>,
+    /// Lookups that the kernel holds.
+    pub lookups: u64,
+}
+
+/// All records of one mount. One lock, held for the time of a few memory accesses, inside no other.
+#[derive(Debug)]
+pub struct NodeTable {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Node {
+    server: NodeId,
+    ino: u64,
+    /// Lookups that the kernel holds.
+    lookups: u64,
+    /// Lookups that the server has counted for us.
+    owed: u64,
+    /// Digest of (mtime, size) when last heard of, and when its pages were last declared valid.
+    content: u64,
+    cached_content: u64,
+    parent: LocalId,
+    name: Box<[u8]>,
+    epoch: u32,
+    mode: u32,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    node: Option<Node>,
+}
+
+#[derive(Debug)]
+struct Table {
+    epoch: u32,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    count: usize,
+    by_server: FxHashMap<NodeId, u32>,
+    /// Digest of (parent, name) → index; verified on use.
+    by_name: FxHashMap<u64, u32>,
+    /// Stale records by inode number, filled when an epoch begins.
+    by_ino: FxHashMap<u64, u32>,
+}
+
+impl NodeTable {
+    /// A table with nothing but the root, in epoch `epoch`.
+    pub fn new(epoch: u32, root: &Entry) -> Self {
+        let node = Node::new(epoch, root);
+        let table = Table {
+            epoch,
+            by_server: FxHashMap::from_iter([(root.node, 0)]),
+            slots: vec![Slot { generation: 0, node: Some(node) }],
+            free: Vec::new(),
+            count: 1,
+            by_name: FxHashMap::default(),
+            by_ino: FxHashMap::default(),
+        };
+        Self { table: Mutex::new(table) }
+    }
+
+    /// Begins a new epoch on a new connection: only the root is known there.
+    pub fn begin_epoch(&self, epoch: u32, root: &Entry) {
+        let table = &mut *self.table.lock();
+        table.epoch = epoch;
+        table.by_server.clear();
+        table.by_ino.clear();
+        for (index, slot) in table.slots.iter().enumerate().skip(1) {
+            if let Some(node) = slot.node.as_ref().filter(|node| node.parent != LocalId::NONE) {
+                table.by_ino.insert(node.ino, index as u32);
+            }
+        }
+        table.bind(0, root);
+    }
+
+    /// The server's number of a node.
+    ///
+    /// # Errors
+    /// [`Unresolved`].
+    pub fn resolve(&self, local: LocalId) -> Result<NodeId, Unresolved> {
+        let table = self.table.lock();
+        let node = table.get(local).ok_or(Unresolved::Unknown)?;
+        if node.epoch == table.epoch { Ok(node.server) } else { Err(Unresolved::Stale) }
+    }
+
+    /// The kernel is about to be told of `entry` under this name: counts a lookup on both sides.
+    pub fn found(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
+        let table = &mut *self.table.lock();
+        let index = table.meet(entry);
+        let local = table.id(index);
+        table.place(index, parent, name);
+        table.add(index, 1);
+        local
+    }
+
+    /// The same for a file that has no name.
+    pub fn found_unnamed(&self, entry: &Entry) -> LocalId {
+        let table = &mut *self.table.lock();
+        let index = table.meet(entry);
+        table.add(index, 1);
+        table.id(index)
+    }
+
+    /// An entry came that the kernel is not told of (a change, a step of a walk). If the kernel
+    /// knows the node, its lookup is kept with the record; if not, the caller gives it back.
+    pub fn absorb(&self, entry: &Entry) -> Option<LocalId> {
+        let table = &mut *self.table.lock();
+        let index = table.find(entry)?;
+        table.bind(index, entry);
+        Some(table.id(index))
+    }
+
+    /// A walk came upon what should be this stale node. Returns whether it is; if not, the caller
+    /// gives the entry's lookup back.
+    pub fn refound(&self, local: LocalId, entry: &Entry) -> bool {
+        let table = &mut *self.table.lock();
+        let Some(index) = local.index().map(|index| index as u32) else { return false };
+        let Some(node) = table.get(local) else { return false };
+        let same = node.ino == entry.attr.ino
+            && node.mode & protocol::mode::IFMT == entry.attr.kind()
+            && table.by_server.get(&entry.node).is_none_or(|other| *other == index);
+        if same {
+            table.bind(index, entry);
+        }
+        same
+    }
+
+    /// What is known of the attributes of a node is new.
+    pub fn note_attr(&self, local: LocalId, attr: &Attr) {
+        if let Some(node) = self.table.lock().get_mut(local) {
+            node.note(attr);
+        }
+    }
+
+    /// Whether the pages that the kernel may have of a file are those of the content last heard
+    /// of. They are taken for such from now on.
+    pub fn keeps_cache(&self, local: LocalId) -> bool {
+        let mut table = self.table.lock();
+        let Some(node) = table.get_mut(local) else { return false };
+        std::mem::replace(&mut node.cached_content, node.content) == node.content
+    }
+
+    /// The kernel's pages of a file are no longer to be believed at the next open.
+    pub fn distrust_cache(&self, local: LocalId) {
+        if let Some(node) = self.table.lock().get_mut(local) {
+            node.cached_content = !node.content;
+        }
+    }
+
+    /// The kernel gives `count` lookups back. At zero the record goes, and what it owes the server
+    /// is returned.
+    pub fn forget(&self, local: LocalId, count: u64) -> Option<ForgetOne> {
+        let table = &mut *self.table.lock();
+        let epoch = table.epoch;
+        let node = table.get_mut(local)?;
+        node.lookups = node.lookups.saturating_sub(count);
+        if node.lookups > 0 || local == LocalId::ROOT {
+            return None;
+        }
+        let gone = table.remove(local)?;
+        (gone.epoch == epoch).then_some(ForgetOne { node: gone.server, count: gone.owed })
+    }
+
+    /// The kernel's number of a node of the server.
+    pub fn local(&self, server: NodeId) -> Option<LocalId> {
+        let table = self.table.lock();
+        table.by_server.get(&server).map(|index| table.id(*index))
+    }
+
+    /// The node that was last seen under this name, if the kernel still knows it.
+    pub fn child(&self, parent: LocalId, name: &[u8]) -> Option<LocalId> {
+        let table = self.table.lock();
+        table.named(parent, name).map(|index| table.id(index))
+    }
+
+    /// What is known of a node; nothing if the kernel does not know it.
+    pub fn known(&self, local: LocalId) -> Option<Known> {
+        let table = self.table.lock();
+        table.get(local).map(|node| Known {
+            ino: node.ino,
+            mode: node.mode,
+            parent: (node.parent != LocalId::NONE).then_some(node.parent),
+            lookups: node.lookups,
+        })
+    }
+
+    /// The way from the root to a node: the numbers of the nodes on it, the node itself last, each
+    /// with its name. Nothing if a link is missing (unlinked, or known by a name that is gone).
+    pub fn path(&self, local: LocalId) -> Option<Vec<(LocalId, Box<[u8]>)>> {
+        /// Deeper than any path that a system call could name (`PATH_MAX` / 2).
+        const DEEPEST: usize = 2048;
+        let table = self.table.lock();
+        let mut path = Vec::new();
+        let mut at = local;
+        while at != LocalId::ROOT {
+            let node = table.get(at)?;
+            if node.parent == LocalId::NONE || path.len() == DEEPEST {
+                return None;
+            }
+            path.push((at, node.name.clone()));
+            at = node.parent;
+        }
+        path.reverse();
+        Some(path)
+    }
+
+    /// A name is gone: what was there has lost its place.
+    pub fn unlinked(&self, parent: LocalId, name: &[u8]) {
+        let table = &mut *self.table.lock();
+        if let Some(index) = table.named(parent, name) {
+            table.displace(index);
+        }
+    }
+
+    /// A name has moved; what was at the new one has lost its place, or changed with it.
+    pub fn renamed(
+        &self,
+        (from, name): (LocalId, &[u8]),
+        (to, new_name): (LocalId, &[u8]),
+        exchange: bool,
+    ) {
+        let table = &mut *self.table.lock();
+        let moved = table.named(from, name);
+        let target = table.named(to, new_name);
+        if moved == target {
+            return;
+        }
+        if let Some(index) = target {
+            table.displace(index);
+        }
+        if let Some(index) = moved {
+            table.place(index, to, new_name);
+        }
+        if let Some(index) = target.filter(|_| exchange) {
+            table.place(index, from, name);
+        }
+    }
+
+    /// How many nodes the kernel knows.
+    pub fn count(&self) -> usize {
+        self.table.lock().count
+    }
+
+    /// The current epoch.
+    pub fn epoch(&self) -> u32 {
+        self.table.lock().epoch
+    }
+}
+
+impl Node {
+    fn new(epoch: u32, entry: &Entry) -> Self {
+        let content = digest_content(&entry.attr);
+        Self {
+            server: entry.node,
+            ino: entry.attr.ino,
+            lookups: 0,
+            owed: 1,
+            content,
+            // Nothing is cached yet, so nothing can be wrong, but the first open need not say so.
+            cached_content: !content,
+            parent: LocalId::NONE,
+            name: Box::default(),
+            epoch,
+            mode: entry.attr.mode,
+        }
+    }
+
+    fn note(&mut self, attr: &Attr) {
+        self.content = digest_content(attr);
+        self.mode = attr.mode;
+    }
+}
+
+impl Table {
+    fn get(&self, local: LocalId) -> Option<&Node> {
+        let slot = self.slots.get(local.index()?)?;
+        slot.node.as_ref().filter(|_| slot.generation == local.generation())
+    }
+
+    fn get_mut(&mut self, local: LocalId) -> Option<&mut Node> {
+        let slot = self.slots.get_mut(local.index()?)?;
+        slot.node.as_mut().filter(|_| slot.generation == local.generation())
+    }
+
+    fn at(&self, index: u32) -> Option<&Node> {
+        self.slots.get(index as usize)?.node.as_ref()
+    }
+
+    fn at_mut(&mut self, index: u32) -> Option<&mut Node> {
+        self.slots.get_mut(index as usize)?.node.as_mut()
+    }
+
+    fn id(&self, index: u32) -> LocalId {
+        LocalId::new(index, self.slots.get(index as usize).map_or(0, |slot| slot.generation))
+    }
+
+    /// The record of an entry: by number, or a stale one by inode number and type.
+    fn find(&self, entry: &Entry) -> Option<u32> {
+        self.by_server.get(&entry.node).copied().or_else(|| {
+            let index = *self.by_ino.get(&entry.attr.ino)?;
+            let same = |node: &Node| node.mode & protocol::mode::IFMT == entry.attr.kind();
+            self.at(index).is_some_and(same).then_some(index)
+        })
+    }
+
+    /// The record of an entry, made if there is none; counts the lookup that came with it.
+    fn meet(&mut self, entry: &Entry) -> u32 {
+        if let Some(index) = self.find(entry) {
+            self.bind(index, entry);
+            return index;
+        }
+        let node = Some(Node::new(self.epoch, entry));
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.slots.push(Slot { generation: 0, node: None });
+                (self.slots.len() - 1) as u32
+            }
+        };
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.node = node;
+        }
+        self.count += 1;
+        self.by_server.insert(entry.node, index);
+        index
+    }
+
+    /// An entry came for a record: counts its lookup and ties the two together.
+    fn bind(&mut self, index: u32, entry: &Entry) {
+        let epoch = self.epoch;
+        let Some(node) = self.at_mut(index) else { return };
+        if node.epoch == epoch && node.server == entry.node {
+            node.owed += 1;
+        } else {
+            node.epoch = epoch;
+            node.server = entry.node;
+            node.owed = 1;
+            node.ino = entry.attr.ino;
+        }
+        node.note(&entry.attr);
+        self.by_ino.remove(&entry.attr.ino);
+        self.by_server.insert(entry.node, index);
+    }
+
+    fn add(&mut self, index: u32, lookups: u64) {
+        if let Some(node) = self.at_mut(index) {
+            node.lookups += lookups;
+        }
+    }
+
+    fn named(&self, parent: LocalId, name: &[u8]) -> Option<u32> {
+        let index = *self.by_name.get(&digest_name(parent, name))?;
+        let same = |node: &Node| node.parent == parent && *node.name == *name;
+        self.at(index).is_some_and(same).then_some(index)
+    }
+
+    fn place(&mut self, index: u32, parent: LocalId, name: &[u8]) {
+        if index == 0 || self.named(parent, name) == Some(index) {
+            return;
+        }
+        if let Some(other) = self.named(parent, name) {
+            self.displace(other);
+        }
+        self.displace(index);
+        if let Some(node) = self.at_mut(index) {
+            node.parent = parent;
+            node.name = name.into();
+            self.by_name.insert(digest_name(parent, name), index);
+        }
+    }
+
+    fn displace(&mut self, index: u32) {
+        let Some(node) = self.at_mut(index) else { return };
+        let key = digest_name(node.parent, &node.name);
+        node.parent = LocalId::NONE;
+        node.name = Box::default();
+        if self.by_name.get(&key) == Some(&index) {
+            self.by_name.remove(&key);
+        }
+    }
+
+    fn remove(&mut self, local: LocalId) -> Option<Node> {
+        let index = local.index()? as u32;
+        self.get(local)?;
+        self.displace(index);
+        let slot = self.slots.get_mut(index as usize)?;
+        let node = slot.node.take()?;
+        // An index whose generations are used up is left alone.
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            self.free.push(index);
+        }
+        self.count -= 1;
+        if self.by_server.get(&node.server) == Some(&index) {
+            self.by_server.remove(&node.server);
+        }
+        if self.by_ino.get(&node.ino) == Some(&index) {
+            self.by_ino.remove(&node.ino);
+        }
+        Some(node)
+    }
+}
+
+fn digest_content(attr: &Attr) -> u64 {
+    let mut hasher = FxHasher::default();
+    (attr.mtime, attr.size).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn digest_name(parent: LocalId, name: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    (parent, name).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The agent as a program: connect, mount, serve until everything is unmounted or a signal comes.
+//! `osxfs agent` and `osxfs-agent` are both this.
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::live::{Mount, MountOptions};
+use crate::wire;
+use protocol::Address;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Write;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use tracing::{info, warn};
+
+/// What is to be mounted where: `NAME:MOUNTPOINT`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MountSpec {
+    /// The name of the export.
+    pub export: String,
+    /// The mount point.
+    pub point: PathBuf,
+}
+
+impl FromStr for MountSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((export, point)) if !export.is_empty() && !point.is_empty() => {
+                Ok(Self { export: export.to_owned(), point: point.into() })
+            }
+            _ => Err(format!("\"{text}\" is not NAME:MOUNTPOINT")),
+        }
+    }
+}
+
+enum Event {
+    Signal(i32),
+    AllGone,
+}
+
+/// Connects, mounts, says so on standard output, and serves until every mount is gone or `SIGINT`,
+/// `SIGTERM` or `SIGHUP` comes; then flushes and unmounts.
+///
+/// # Errors
+/// See [`Error`]. Nothing stays mounted.
+pub fn run(server: &Address, mounts: &[MountSpec], options: MountOptions) -> Result<(), Error> {
+    let (events, next) = mpsc::channel();
+    catch_signals(events.clone())?;
+    let client = Client::new();
+    wire::connect(server, client.clone())?;
+    let mut running = Vec::new();
+    for MountSpec { export, point } in mounts {
+        let mount = Mount::start(client.clone(), export, point, options)?;
+        // Whoever started the agent may have closed its output.
+        let _ = writeln!(std::io::stdout(), "mounted {export} at {}", mount.point().display());
+        running.push(Arc::new(mount));
+    }
+    wait_for_all(&running, events)?;
+    if let Ok(Event::Signal(signal)) = next.recv() {
+        info!(signal, "ending");
+    }
+    for mount in &running {
+        mount.unmount()?;
+    }
+    Ok(())
+}
+
+/// The first signal is an event; a second one ends the process at once.
+fn catch_signals(events: mpsc::Sender<Event>) -> Result<(), Error> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
+    let forward = move || {
+        for (number, signal) in signals.forever().enumerate() {
+            if number > 0 {
+                warn!(signal, "ending without waiting");
+                std::process::exit(128 + signal);
+            }
+            let _ = events.send(Event::Signal(signal));
+        }
+    };
+    thread::Builder::new().name("osxfs-signals".into()).spawn(forward).map_err(Error::Thread)?;
+    Ok(())
+}
+
+fn wait_for_all(mounts: &[Arc<Mount>], events: mpsc::Sender<Event>) -> Result<(), Error> {
+    let mounts = mounts.to_vec();
+    let wait = move || {
+        mounts.iter().for_each(|mount| mount.wait());
+        drop(mounts);
+        let _ = events.send(Event::AllGone);
+    };
+    thread::Builder::new().name("osxfs-wait".into()).spawn(wait).map_err(Error::Thread)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_a_name_and_a_path_with_a_colon_between() {
+        let spec: MountSpec = "src:/mnt/a:b".parse().unwrap();
+        assert_eq!((spec.export.as_str(), spec.point.to_str()), ("src", Some("/mnt/a:b")));
+        for bad in ["", "src", ":/mnt", "src:"] {
+            assert!(bad.parse::<MountSpec>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Listing directories, with attributes where they are asked for.
+//!
+//! The host's own cookies go through to the guest and come back, so a directory of any size is
+//! listed without a copy of it, and what changes meanwhile neither hides nor doubles what stays.
+
+use super::locate::Dir;
+use super::{Session, handle_request::Result};
+use crate::handle::OpenDir;
+use crate::os;
+use protocol::listing::{self, DirEntry};
+use protocol::{Entry, Errno, HandleId, limits, mode};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// `DT_REG`.
+const REGULAR: u8 = (mode::IFREG >> 12) as u8;
+
+impl Session {
+    pub(super) fn read_dir(
+        &self,
+        handle: HandleId,
+        cookie: u64,
+        size: u32,
+        plus: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let open = self.state.lock().handles.dir(handle)?;
+        let size = (size as usize).min(limits::MAX_PAYLOAD);
+        let mut stream = open.stream.lock();
+        if stream.position() != cookie {
+            stream.seek(cookie)?;
+        }
+        let dir = self.dir_of(&open, stream.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?);
+        self.watch(&dir);
+        let mut name = Vec::with_capacity(limits::MAX_NAME);
+        loop {
+            let Some(raw) = stream.peek()? else { break };
+            name.clear();
+            name.extend_from_slice(raw.name);
+            let dots = matches!(name.as_slice(), b"." | b"..");
+            let mut entry = DirEntry {
+                cookie: raw.cookie,
+                ino: self.listed_ino(&dir, raw.ino, raw.name),
+                kind: raw.kind,
+                name: &name,
+                entry: None,
+            };
+            if !dots {
+                if plus {
+                    self.add_attributes(&dir, &mut entry);
+                } else if dir.export.maps() && entry.kind == REGULAR {
+                    entry.kind = self.recorded_kind(&dir, &name);
+                }
+            }
+            if !listing::push(out, size, &entry) {
+                if let Some(Entry { node, .. }) = entry.entry {
+                    self.forget(node, 1);
+                }
+                // Not even one fits: the reply would look like the end.
+                if out.is_empty() {
+                    return Err(Errno::EINVAL);
+                }
+                break;
+            }
+            stream.advance();
+        }
+        Ok(())
+    }
+
+    fn dir_of(&self, open: &Arc<OpenDir>, fd: OwnedFd) -> Dir {
+        Dir {
+            fd: Arc::new(fd),
+            node: open.node,
+            key: open.identity.key(),
+            export: open.export.clone(),
+        }
+    }
+
+    /// The directory above an export is none of the guest's business.
+    fn listed_ino(&self, dir: &Dir, ino: u64, name: &[u8]) -> u64 {
+        if name == b".." && dir.key == dir.export.identity.key() {
+            return dir.export.identity.ino;
+        }
+        dir.export.ino(dir.key.0, ino)
+    }
+
+    fn add_attributes(&self, dir: &Dir, entry: &mut DirEntry<'_>) {
+        // Names that vanished meanwhile, and what cannot be looked at, come without.
+        let Ok(Some(stat)) = self.stat_name(dir, entry.name) else { return };
+        if let Ok(found) = self.entry(dir, entry.name, &stat) {
+            entry.ino = found.attr.ino;
+            entry.kind = (found.attr.kind() >> 12) as u8;
+            entry.entry = Some(found);
+        }
+    }
+
+    /// A regular file of the host may be kept for a fifo, socket or device.
+    fn recorded_kind(&self, dir: &Dir, name: &[u8]) -> u8 {
+        let stat = os::Stat { mode: mode::IFREG, ..os::Stat::default() };
+        let record = dir.export.record_at(dir.as_fd(), name, &stat);
+        record.map_or(REGULAR, |record| ((record.mode & mode::IFMT) >> 12) as u8)
+    }
+}

@@ -1,0 +1,382 @@
+//! Files: what a guest does arrives, and what is unlinked, linked or renamed stays itself.
+
+use crate::test_utils::{Host, Test, name};
+use protocol::{Errno, OpenFlags, RenameFlags, Request, SetAttr, SetAttrMask, mode};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+const RW: OpenFlags = OpenFlags::RDWR;
+
+#[test]
+fn what_is_written_is_on_the_host_when_the_call_returns() -> Test {
+    let host = Host::new();
+    let guest = host.guest();
+    let made = guest.create(guest.root, "new", RW | OpenFlags::EXCL)?;
+    assert_eq!(guest.write(made.handle, 3, b"hello")?, 5);
+    assert_eq!(std::fs::read(host.path("new"))?, b"\0\0\0hello");
+    assert_eq!(guest.read(made.handle, 4, 100)?, b"ello");
+    assert_eq!(guest.attr(made.entry.node)?.size, 8);
+    assert_eq!(guest.create(guest.root, "new", RW | OpenFlags::EXCL), Err(Errno::EEXIST));
+    let again = guest.create(guest.root, "new", RW | OpenFlags::TRUNC)?;
+    assert_eq!(again.entry.node, made.entry.node);
+    assert_eq!(std::fs::read(host.path("new"))?, b"");
+    Ok(())
+}
+
+#[test]
+fn a_file_opened_to_append_ignores_the_offset() -> Test {
+    let host = Host::new();
+    std::fs::write(host.path("log"), "one\n")?;
+    let guest = host.guest();
+    let node = guest.lookup(guest.root, "log")?.node;
+    let handle = guest.open(node, OpenFlags::WRONLY | OpenFlags::APPEND)?;
+    guest.write(handle, 0, b"two\n")?;
+    assert_eq!(std::fs::read(host.path("log"))?, b"one\ntwo\n");
+    assert_eq!(guest.read(handle, 0, 1), Err(Errno::EBADF));
+    Ok(())
+}
+
+#[test]
+fn an_unlinked_file_lives_on_while_it_is_open() -> Test {
+    let host = Host::new();
+    let guest = host.guest();
+    let made = guest.create(guest.root, "gone", RW)?;
+    guest.write(made.handle, 0, b"content")?;
+    guest.done(&Request::Unlink { parent: guest.root, name: name("gone") })?;
+    assert_eq!(guest.lookup(guest.root, "gone"), Err(Errno::ENOENT));
+    assert_eq!(guest.attr(made.entry.node)?.nlink, 0);
+    assert_eq!(guest.read(made.handle, 0, 99)?, b"content");
+    let set = SetAttr { mask: SetAttrMask::SIZE | SetAttrMask::MODE, size: 3, mode: 0o600, ..SetAttr::NOTHING };
+    guest.done(&Request::SetAttr { node: made.entry.node, handle: None, set })?;
+    assert_eq!(guest.read(made.handle, 0, 99)?, b"con");
+    // Opened once more, it is still the same.
+    let second = guest.open(made.entry.node, OpenFlags::empty())?;
+    guest.done(&Request::Release { handle: made.handle })?;
+    assert_eq!(guest.read(second, 0, 99)?, b"con");
+    guest.done(&Request::Release { handle: second })?;
+    assert_eq!(guest.attr(made.entry.node), Err(Errno::ESTALE));
+    Ok(())
+}
+
+#[test]
+fn a_new_file_with_an_old_inode_number_is_another_node() -> Test {
+    let host = Host::new();
+    let guest = host.guest();
+    let mut reused = 0;
+    for round in 0..50 {
+        std::fs::write(host.path("file"), format!("{round}"))?;
+        let old = guest.lookup(guest.root, "file")?;
+        std::fs::remove_file(host.path("file"))?;
+        std::fs::write(host.path("file"), "new")?;
+        let new = guest.lookup(guest.root, "file")?;
+        reused += u32::from(old.attr.ino == new.attr.ino);
+        assert_ne!(old.node, new.node);
+        assert_eq!(guest.attr(old.node), Err(Errno::ESTALE));
+        assert_eq!(guest.attr(new.node)?.size, 3);
+        std::fs::remove_file(host.path("file"))?;
+    }
+    eprintln!("{reused} of 50 inode numbers were used again");
+    Ok(())
+}
+
+#[test]
+fn hard_links_are_one_node_that_outlives_each_of_them() -> Test {
+    let host = Host::new();
+    std::fs::write(host.path("a"), "x")?;
+    let guest = host.guest();
+    let a = guest.lookup(guest.root, "a")?;
+    let b = guest.entry(&Request::Link { node: a.node, parent: guest.root, name: name("b") })?;
+    assert_eq!(a.node, b.node);
+    assert_eq!(b.attr.nlink, 2);
+    std::fs::hard_link(host.path("a"), host.path("c"))?;
+    assert_eq!(guest.lookup(guest.root, "c")?.node, a.node);
+    for gone in ["c", "a"] {
+        guest.done(&Request::Unlink { parent: guest.root, name: name(gone) })?;
+        assert!(guest.attr(a.node).is_ok(), "without {gone}");
+        let handle = guest.open(a.node, OpenFlags::empty())?;
+        guest.done(&Request::Release { handle })?;
+    }
+    assert_eq!(guest.attr(a.node)?.nlink, 1);
+    Ok(())
+}
+
+#[test]
+fn a_renamed_directory_takes_its_nodes_along() -> Test {
+    let host = Host::new();
+    std::fs::create_dir_all(host.path("a/b"))?;
+    std::fs::create_dir(host.path("c"))?;
+    std::fs::write(host.path("a/b/file"), "x")?;
+    let guest = host.guest();
+    let file = guest.walk("a/b/file")?;
+    let (a, c) = (guest.walk("a")?.node, guest.walk("c")?.node);
+    let rename = Request::Rename {
+        parent: a,
+        name: name("b"),
+        new_parent: c,
+        new_name: name("moved"),
+        flags: RenameFlags::empty(),
+    };
+    guest.done(&rename)?;
+    guest.session.server.dirs.clear(guest.session.id);
+    assert_eq!(guest.attr(file.node)?.size, 1);
+    assert!(guest.open(file.node, RW).is_ok());
+    assert_eq!(guest.walk("c/moved/file")?.node, file.node);
+    Ok(())
+}
+
+#[test]
+fn renames_replace_exchange_and_refuse() -> Test {
+    let host = Host::new();
+    std::fs::write(host.path("a"), "a")?;
+    std::fs::write(host.path("b"), "b")?;
+    let guest = host.guest();
+    let (a, b) = (guest.walk("a")?.node, guest.walk("b")?.node);
+    let rename = |from, to, flags| {
+        let (parent, new_parent) = (guest.root, guest.root);
+        guest.done(&Request::Rename { parent, name: name(from), new_parent, new_name: name(to), flags })
+    };
+    assert_eq!(rename("a", "b", RenameFlags::NOREPLACE), Err(Errno::EEXIST));
+    rename("a", "b", RenameFlags::EXCHANGE)?;
+    assert_eq!((guest.walk("a")?.node, guest.walk("b")?.node), (b, a));
+    assert!(guest.attr(a).is_ok() && guest.attr(b).is_ok());
+    rename("a", "b", RenameFlags::empty())?;
+    assert_eq!(guest.walk("b")?.node, b);
+    assert_eq!(guest.attr(a), Err(Errno::ESTALE));
+    Ok(())
+}
+
+#[test]
+fn a_file_renamed_on_the_host_is_found_by_its_open_handle() -> Test {
+    let host = Host::new();
+    std::fs::create_dir(host.path("dir"))?;
+    std::fs::write(host.path("file"), "x")?;
+    let guest = host.guest();
+    let file = guest.walk("file")?;
+    let _handle = guest.open(file.node, OpenFlags::empty())?;
+    std::fs::rename(host.path("file"), host.path("dir/other"))?;
+    assert!(guest.open(file.node, RW).is_ok());
+    std::fs::rename(host.path("dir/other"), host.dir.path().join("out"))?;
+    assert_eq!(guest.open(file.node, RW), Err(Errno::ESTALE));
+    assert_eq!(guest.attr(file.node)?.size, 1);
+    Ok(())
+}
+
+#[test]
+fn an_unnamed_file_can_be_given_a_name() -> Test {
+    let host = Host::new();
+    let guest = host.guest();
+    let request =
+        Request::TmpFile { parent: guest.root, mode: 0o640, umask: 0o022, flags: RW };
+    let answer = guest.call(&request);
+    let protocol::Reply::Created { created } = answer.reply() else { panic!("not created") };
+    guest.write(created.handle, 0, b"x")?;
+    let node = created.entry.node;
+    let linked = guest.entry(&Request::Link { node, parent: guest.root, name: name("named") })?;
+    assert_eq!(linked.node, node);
+    assert_eq!(std::fs::read(host.path("named"))?, b"x");
+    assert_eq!(std::fs::metadata(host.path("named"))?.mode() & 0o777, 0o640);
+    Ok(())
+}
+
+#[test]
+fn symbolic_links_are_linked_and_timed_themselves() -> Test {
+    let host = Host::new();
+    let guest = host.guest();
+    let target = protocol::Target::new(b"/nowhere/at all")?;
+    let link = guest.entry(&Request::SymLink { parent: guest.root, name: name("l"), target })?;
+    let hard = guest.entry(&Request::Link { node: link.node, parent: guest.root, name: name("m") })?;
+    assert_eq!((hard.node, hard.attr.kind()), (link.node, mode::IFLNK));
+    let mtime = protocol::Time { sec: -5, nsec: 7 };
+    let set = SetAttr { mask: SetAttrMask::MTIME, mtime, ..SetAttr::NOTHING };
+    guest.done(&Request::SetAttr { node: link.node, handle: None, set })?;
+    assert_eq!(guest.attr(link.node)?.mtime, mtime);
+    let set = SetAttr { mask: SetAttrMask::MODE, mode: 0o700, ..SetAttr::NOTHING };
+    let refused = guest.done(&Request::SetAttr { node: link.node, handle: None, set });
+    assert_eq!(refused, Err(Errno::EOPNOTSUPP));
+    Ok(())
+}
+
+#[test]
+fn extended_attributes_go_both_ways() -> Test {
+    let host = Host::new();
+    std::fs::write(host.path("file"), "x")?;
+    let guest = host.guest();
+    let node = guest.walk("file")?.node;
+    let xattr = protocol::XattrName::new(b"user.colour")?;
+    let value = protocol::XattrValue::new(b"blue")?;
+    let flags = protocol::XattrFlags::CREATE;
+    let set = Request::SetXattr { node, name: xattr, value, flags };
+    guest.done(&set)?;
+    assert_eq!(guest.done(&set), Err(Errno::EEXIST));
+    assert_eq!(guest.data(&Request::GetXattr { node, name: xattr })?, b"blue");
+    assert_eq!(guest.data(&Request::ListXattr { node })?, b"user.colour\0");
+    guest.done(&Request::RemoveXattr { node, name: xattr })?;
+    assert_eq!(guest.data(&Request::GetXattr { node, name: xattr }), Err(Errno::ENODATA));
+    Ok(())
+}
+
+#[test]
+fn a_guest_holds_as_many_handles_as_it_may_and_no_more() -> Test {
+    let host = Host::new();
+    std::fs::write(host.path("file"), "x")?;
+    let guest = host.guest();
+    let other = host.guest();
+    let node = guest.walk("file")?.node;
+    let limit = guest.session.max_handles();
+    assert_eq!(limit, host.server.status().max_handles as u32 / 4 * 3);
+    let mut handles = Vec::new();
+    let refused = loop {
+        match guest.open(node, OpenFlags::empty()) {
+            Ok(handle) => handles.push(handle),
+            Err(errno) => break errno,
+        }
+        if handles.len() > limit as usize {
+            break Errno::EIO;
+        }
+    };
+    assert_eq!((refused, handles.len()), (Errno::EMFILE, limit as usize));
+    // The rest is for others.
+    let theirs = other.walk("file")?.node;
+    assert!(other.open(theirs, OpenFlags::empty()).is_ok());
+    guest.done(&Request::Release { handle: handles[0] })?;
+    assert!(guest.open(node, OpenFlags::empty()).is_ok());
+    Ok(())
+}
+
+#[test]
+fn sizes_are_set_with_and_without_a_handle() -> Test {
+    let host = Host::new();
+    std::fs::write(host.path("file"), "0123456789")?;
+    let guest = host.guest();
+    let node = guest.walk("file")?.node;
+    let set = |size| SetAttr { mask: SetAttrMask::SIZE, size, ..SetAttr::NOTHING };
+    guest.done(&Request::SetAttr { node, handle: None, set: set(5) })?;
+    assert_eq!(std::fs::read(host.path("file"))?, b"01234");
+    let reader = guest.open(node, OpenFlags::empty())?;
+    let refused = guest.done(&Request::SetAttr { node, handle: Some(reader), set: set(1) });
+    assert_eq!(refused, Err(Errno::EINVAL));
+    let writer = guest.open(node, RW)?;
+    guest.done(&Request::SetAttr { node, handle: Some(writer), set: set(7) })?;
+    assert_eq!(std::fs::read(host.path("file"))?, b"01234\0\0");
+    Ok(())
+}
+
+#[test]
+fn a_path_of_a_thousand_directories_is_found() -> Test {
+    let host = Host::new();
+    let guest = host.guest();
+    let mut at = guest.root;
+    for _ in 0..1000 {
+        let made = Request::MkDir { parent: at, name: name("directory"), mode: 0o755, umask: 0 };
+        at = guest.entry(&made)?.node;
+    }
+    guest.session.server.dirs.clear(guest.session.id);
+    assert!(guest.create(at, "file", RW).is_ok());
+    Ok(())
+}
+
+#[test]
+fn a_walk_ends_at_the_first_that_is_missing_or_no_directory() -> Test {
+    let host = Host::new();
+    std::fs::create_dir_all(host.path("a/b"))?;
+    std::fs::write(host.path("a/b/file"), "x")?;
+    let guest = host.guest();
+    for (path, found) in [("a/b/file", 3), ("a/b/file/x", 3), ("a/x/file", 1), ("x", 0)] {
+        let names = protocol::Names(path.split('/').map(name).collect());
+        let answer = guest.call(&Request::Walk { base: guest.root, names });
+        let protocol::Reply::Walked { entries } = answer.reply() else { panic!("{path}") };
+        assert_eq!(entries.0.len(), found, "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_mount_point_of_ours_shows_the_directory_beneath() -> Test {
+    if !crate::os::is_privileged() {
+        eprintln!("skipped: needs root to mount");
+        return Ok(());
+    }
+    let mounts = crate::mounts::OwnMounts::default();
+    let host = Host::with_options(|_| {}, |path, options| {
+        // Both made before the mount, as the embedder does.
+        let made = std::fs::create_dir(path.join("mnt"))
+            .and_then(|()| std::fs::write(path.join("mnt/beneath"), "plain"));
+        made.unwrap_or_else(|error| panic!("{error}"));
+        mounts.cover(&path.join("mnt")).unwrap_or_else(|error| panic!("{error}"));
+        options.own_mounts = mounts.clone();
+    });
+    let point = host.path("mnt");
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", &point, "tmpfs", flags, c"size=64k")?;
+    let result = (|| -> Test {
+        std::fs::write(point.join("above"), "mounted")?;
+        let guest = host.guest();
+        let mnt = guest.walk("mnt")?;
+        assert_eq!(guest.lookup(mnt.node, "above"), Err(Errno::ENOENT));
+        let file = guest.lookup(mnt.node, "beneath")?;
+        let handle = guest.open(file.node, OpenFlags::empty())?;
+        assert_eq!(guest.read(handle, 0, 9)?, b"plain");
+        let made = guest.create(mnt.node, "made", RW)?;
+        guest.session.server.dirs.clear(guest.session.id);
+        assert_eq!(guest.attr(made.entry.node)?.size, 0);
+        assert!(!point.join("made").exists());
+        let rmdir = guest.done(&Request::RmDir { parent: guest.root, name: name("mnt") });
+        assert_eq!(rmdir, Err(Errno::EBUSY));
+        // The same file system at another place is not entered.
+        mounts.avoid(std::fs::metadata(&point)?.dev());
+        std::fs::create_dir(host.path("bind"))?;
+        rustix::mount::mount_bind(&point, host.path("bind"))?;
+        assert_eq!(guest.lookup(guest.root, "bind"), Err(Errno::ELOOP));
+        Ok(())
+    })();
+    let _ = rustix::mount::unmount(host.path("bind"), rustix::mount::UnmountFlags::DETACH);
+    rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH)?;
+    result
+}
+
+#[test]
+fn other_mounts_of_the_host_are_shared_with_inode_numbers_of_their_own() -> Test {
+    if !crate::os::is_privileged() {
+        eprintln!("skipped: needs root to mount");
+        return Ok(());
+    }
+    let host = Host::new();
+    std::fs::create_dir(host.path("sub"))?;
+    let point = host.path("sub");
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", &point, "tmpfs", flags, c"size=64k")?;
+    let result = (|| -> Test {
+        std::fs::write(point.join("file"), "mounted")?;
+        let guest = host.guest();
+        let file = guest.walk("sub/file")?;
+        assert_ne!(file.attr.ino, std::fs::metadata(point.join("file"))?.ino());
+        let handle = guest.open(file.node, OpenFlags::empty())?;
+        assert_eq!(guest.read(handle, 0, 9)?, b"mounted");
+        Ok(())
+    })();
+    rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH)?;
+    result
+}
+
+#[test]
+fn the_umask_applies_unless_a_default_acl_does() -> Test {
+    let host = Host::new();
+    let guest = host.guest();
+    let create = |text| {
+        let request = Request::Create {
+            parent: guest.root,
+            name: name(text),
+            mode: 0o666,
+            umask: 0o077,
+            flags: RW,
+        };
+        guest.done(&request).map(|()| std::fs::metadata(host.path(text)))
+    };
+    assert_eq!(create("plain")??.permissions().mode() & 0o777, 0o600);
+    // user::rwx group::rwx mask::rwx other::rwx
+    let acl = [2u32, 0x0007_0001, u32::MAX, 0x0007_0004, u32::MAX, 0x0007_0010, u32::MAX, 0x0007_0020, u32::MAX];
+    let acl: Vec<u8> = acl.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(host.path(""), "system.posix_acl_default", &acl, flags)?;
+    assert_eq!(create("by acl")??.permissions().mode() & 0o777, 0o666);
+    Ok(())
+}

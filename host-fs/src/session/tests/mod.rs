@@ -1,0 +1,7 @@
+//! A guest and a real folder: what each request does.
+
+mod files;
+mod listing;
+mod locking;
+mod owners;
+mod safety;

@@ -1,0 +1,17 @@
+//! macOS has no FUSE of its own: a folder is seen by a Linux guest, not by the Mac itself.
+
+use crate::cli::{AgentArgs, MountArgs};
+use anyhow::{Result, bail};
+
+/// Says what to do instead.
+pub fn mount(args: MountArgs) -> Result<()> {
+    bail!(
+        "cannot mount on macOS itself, which has no FUSE: offer the folder to a Linux guest with `osxfs serve --export {} --listen unix:PATH`",
+        args.dir.display()
+    )
+}
+
+/// Says where to run it.
+pub fn agent(_args: AgentArgs) -> Result<()> {
+    bail!("the agent mounts by FUSE and runs in the Linux guest: start `osxfs-agent` there")
+}

@@ -1,0 +1,30 @@
+//! End to end, as users meet it: the `osxfs` program, real mounts, real programs on them.
+//!
+//! | module | shows |
+//! | --- | --- |
+//! | [`suites`] | programs and test suites that people trust find no fault with a mount |
+//! | [`files`] | each promise about files, from the guest's side and the host's |
+//! | [`ownership`] | what `--ownership map` records and what stays off the host |
+//! | [`locks`] | POSIX, OFD and `flock` locks hold among processes and guests |
+//! | [`events`] | a change on the host wakes the watchers on the mount |
+//! | [`crashes`] | `kill -9` of any part: the mount answers, nothing synced is lost |
+//! | [`limits`] | few descriptors, many files, little memory, a full disk |
+//! | [`lifecycle`] | starting, ending, several guests, read-only shares |
+//! | [`mistakes`] | bad input: one clear line, a failing exit code, nothing changed |
+//! | [`status`] | `osxfs status` tells what runs |
+//!
+//! One test alone: `cargo test --release --test e2e NAME`, where NAME is any part of
+//! `module::sentence::shape`. Most need root and Linux with FUSE.
+#![cfg(target_os = "linux")]
+
+mod crashes;
+mod events;
+mod files;
+mod lifecycle;
+mod limits;
+mod locks;
+mod mistakes;
+mod ownership;
+mod status;
+mod suites;
+mod support;

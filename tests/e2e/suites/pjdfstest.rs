@@ -1,0 +1,89 @@
+//! pjdfstest: every case that passes on the local disk passes on the mount.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::support::{Options, Scratch, Shape, Suite, on_each_shape, require, require_root};
+
+/// Cases that pass on the local disk and not on a mount, with the reason of each.
+const HOST_DEVIATIONS: &[(&str, &str)] = &[];
+
+/// The same with `--ownership map`, where owners and special modes are kept beside the files.
+const MAP_DEVIATIONS: &[(&str, &str)] = &[];
+
+/// Two users that every Linux has; the file's own defaults do not exist on Debian.
+const CONFIGURATION: &str = r#"
+[features]
+posix_fallocate = {}
+[settings]
+naptime = 0.01
+allow_remount = false
+[dummy_auth]
+entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
+"#;
+
+on_each_shape!(alone: host_ownership_deviates_nowhere, map_ownership_deviates_as_documented);
+
+fn host_ownership_deviates_nowhere(shape: Shape) {
+    deviations_are(HOST_DEVIATIONS, shape.share());
+}
+
+fn map_ownership_deviates_as_documented(shape: Shape) {
+    deviations_are(MAP_DEVIATIONS, shape.mapped_share());
+}
+
+fn deviations_are(documented: &[(&str, &str)], options: Options) {
+    require_root!();
+    let pjdfstest = require!("pjdfstest");
+    let share = options.start();
+    let (passed, log) = passes(&pjdfstest, share.mount());
+    let found: BTreeSet<&str> =
+        passes_on_disk(&pjdfstest).difference(&passed).map(String::as_str).collect();
+    let documented: BTreeSet<&str> = documented.iter().map(|(case, _)| *case).collect();
+    let new: Vec<_> = found.difference(&documented).collect();
+    let gone: Vec<_> = documented.difference(&found).collect();
+    let reports: Vec<_> = new.iter().map(|case| report_of(case, &log)).collect();
+    assert!(
+        new.is_empty() && gone.is_empty(),
+        "fail only on the mount: {new:#?}\ndocumented, yet pass: {gone:?}\n{}",
+        reports.join("\n")
+    );
+}
+
+/// What passes on the disk itself, found once.
+fn passes_on_disk(pjdfstest: &Path) -> &'static BTreeSet<String> {
+    static PASSED: OnceLock<BTreeSet<String>> = OnceLock::new();
+    PASSED.get_or_init(|| {
+        let disk = Scratch::new();
+        let (passed, log) = passes(pjdfstest, disk.path());
+        assert!(passed.len() > 350, "few cases pass on the disk:\n{log}");
+        passed
+    })
+}
+
+/// The cases that pass there, and all that was printed.
+fn passes(pjdfstest: &Path, on: &Path) -> (BTreeSet<String>, String) {
+    let scratch = Scratch::new();
+    let configuration = scratch.path().join("pjdfstest.toml");
+    std::fs::write(&configuration, CONFIGURATION).expect("a configuration");
+    let mut command = Command::new(pjdfstest);
+    command.arg("--configuration-file").arg(configuration).arg("--path").arg(on);
+    let log = Suite::run("pjdfstest", Duration::from_secs(180), &mut command).log;
+    assert!(log.contains("Summary"), "pjdfstest did not finish:\n{log}");
+    let passed = log.lines().filter_map(|line| {
+        let (case, verdict) = line.split_once(' ')?;
+        (verdict.trim() == "ok").then(|| case.to_owned())
+    });
+    (passed.collect(), log)
+}
+
+/// The lines about one case: its verdict and, indented, its reason.
+fn report_of(case: &str, log: &str) -> String {
+    let mut lines = log.lines().skip_while(|line| line.split(' ').next() != Some(case));
+    let verdict = lines.next().unwrap_or_default();
+    let reason = lines.take_while(|line| !line.contains("::")).take(4);
+    std::iter::once(verdict).chain(reason).collect::<Vec<_>>().join("\n")
+}

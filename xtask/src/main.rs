@@ -1,0 +1,61 @@
+//! `cargo xtask`: the tasks of a developer and of CI, each one command.
+//!
+//! | command | does |
+//! | --- | --- |
+//! | `setup` | installs what the tests need; quick when nothing is to do |
+//! | `test [FILTER]` | every check, from formatting to the end-to-end suites |
+//! | `agent` | builds the guest's program as one static file |
+//! | `check-macos` | type-checks the host side for `aarch64-apple-darwin` |
+//! | `fuzz` | runs the fuzz targets of the protocol's decoders |
+//!
+//! `.ci/run` is `setup` and then `test`, nothing else.
+
+mod agent;
+mod command;
+mod fuzz;
+mod macos;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Development tasks of osxfs.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install the programs that the tests use
+    Setup(setup::Options),
+    /// Run every check, or only the tests whose name contains FILTER
+    Test(test::Options),
+    /// Build the guest's program as one static file
+    Agent,
+    /// Type-check the host side for aarch64-apple-darwin
+    CheckMacos,
+    /// Run the fuzz targets of the protocol's decoders
+    Fuzz(fuzz::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Setup(options) => setup::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Agent => agent::run(),
+        Task::CheckMacos => macos::check(),
+        Task::Fuzz(options) => fuzz::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

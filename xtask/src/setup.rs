@@ -1,0 +1,192 @@
+//! `cargo xtask setup`: installs what building and testing need, and only what is missing.
+//!
+//! Three sources: the distribution's packages, crates.io (built into [`tools_dir`]), and, where
+//! the distribution offers no second Rust with its sources, rustup's target for `check-macos`.
+//! At its end it leaves a stamp in [`tools_dir`]; from then on the end-to-end tests treat a
+//! missing tool as a failure instead of skipping (as they do when `CI` is set).
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, execute, find, output_of, tools_dir};
+use crate::macos;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Also install cargo-fuzz, for `cargo xtask fuzz`
+    #[arg(long)]
+    fuzz: bool,
+}
+
+/// How to see that a package is not needed.
+enum Probe {
+    /// A program that is found in `PATH` or among the system's.
+    Program(&'static str),
+    /// The package itself, where no program tells.
+    Package,
+}
+
+/// What the tests use of the distribution, by the names of Debian and Ubuntu.
+const PACKAGES: &[(&str, Probe)] = &[
+    ("gcc", Probe::Program("cc")),
+    ("libc6-dev", Probe::Package),
+    ("fuse3", Probe::Program("fusermount3")),
+    ("docker.io", Probe::Program("dockerd")),
+    ("stress-ng", Probe::Program("stress-ng")),
+    ("fio", Probe::Program("fio")),
+    ("inotify-tools", Probe::Program("inotifywait")),
+    ("attr", Probe::Program("setfattr")),
+    ("acl", Probe::Program("setfacl")),
+    ("sqlite3", Probe::Program("sqlite3")),
+    ("git", Probe::Program("git")),
+    ("busybox-static", Probe::Package),
+    ("e2fsprogs", Probe::Program("mkfs.ext4")),
+    ("util-linux", Probe::Program("setpriv")),
+    ("tar", Probe::Program("tar")),
+    ("nodejs", Probe::Program("node")),
+    ("npm", Probe::Program("npm")),
+];
+
+/// A second Rust beside rustup's, whose sources let `check-macos` build `std` for macOS. These
+/// packages exclude the distribution's own `rustc`, which is therefore never replaced by them.
+const SECOND_RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+const OTHER_RUSTS: &[&str] = &["rustc", "cargo", "rustup", "rust-src"];
+
+/// Suites from crates.io: the crate, its version, its program.
+const CRATES: &[(&str, &str, &str)] =
+    &[("pjdfstest", "0.2.2", "pjdfstest"), ("fsx", "0.3.2", "fsx")];
+const FUZZ_CRATES: &[(&str, &str, &str)] = &[("cargo-fuzz", "0.13.2", "cargo-fuzz")];
+
+/// The file in [`tools_dir`] that says that a setup has succeeded.
+const STAMP: &str = "setup-is-done";
+
+pub fn run(options: &Options) -> Result<()> {
+    if cfg!(target_os = "linux") {
+        packages()?;
+        macos_std()?;
+        crates(CRATES)?;
+    } else {
+        println!("setup: no packages are needed on this system, as its mounts need Linux");
+    }
+    if options.fuzz {
+        crates(FUZZ_CRATES)?;
+    }
+    let stamp = tools_dir().join(STAMP);
+    std::fs::create_dir_all(tools_dir())
+        .and_then(|()| std::fs::write(&stamp, ""))
+        .with_context(|| format!("cannot write {}", stamp.display()))?;
+    println!("setup: done");
+    Ok(())
+}
+
+fn packages() -> Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(package, probe)| match probe {
+            Probe::Program(program) => find(program).is_none(),
+            Probe::Package => !is_installed(package),
+        })
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        println!("setup: packages: nothing to do");
+        return Ok(());
+    }
+    install(&missing)
+}
+
+/// Provides a standard library of macOS for `check-macos`, by whichever way is open.
+fn macos_std() -> Result<()> {
+    if macos::std_source().is_some() {
+        println!("setup: macOS target: nothing to do");
+        return Ok(());
+    }
+    if OTHER_RUSTS.iter().all(|package| !is_installed(package)) && has_candidate(SECOND_RUST[0])? {
+        return install(SECOND_RUST);
+    }
+    println!("setup: macOS target: rustup target add {}", macos::TARGET);
+    execute(Command::new("rustup").args(["target", "add", macos::TARGET]))
+}
+
+/// Whether the distribution's lists offer `package`; they are fetched if they do not know it.
+fn has_candidate(package: &str) -> Result<bool> {
+    let known = || {
+        output_of(Command::new("apt-cache").args(["policy", package]))
+            .is_some_and(|text| text.contains("Candidate:") && !text.contains("(none)\n  Version"))
+    };
+    if known() {
+        return Ok(true);
+    }
+    if !find("apt-get").is_some_and(|_| is_root()) {
+        return Ok(false);
+    }
+    apt_get(&["update"])?;
+    Ok(known())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if find("apt-get").is_none() {
+        bail!("this system has no apt-get; install these by hand (Debian's names): {list}");
+    }
+    if !is_root() {
+        bail!(
+            "packages are missing and only root can install them; run\n    \
+             sudo apt-get update && sudo apt-get install --no-install-recommends {list}\n\
+             and then `cargo xtask setup` again"
+        );
+    }
+    println!("setup: packages: {list}");
+    apt_get(&["update"])?;
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(packages);
+    apt_get(&arguments)
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    execute(
+        Command::new("apt-get")
+            .args(["-qq", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+fn is_installed(package: &str) -> bool {
+    output_of(Command::new("dpkg-query").args([
+        "--show",
+        "--showformat=${db:Status-Status}",
+        package,
+    ]))
+    .is_some_and(|status| status == "installed")
+}
+
+fn crates(list: &[(&str, &str, &str)]) -> Result<()> {
+    let root = tools_dir();
+    for (name, version, program) in list {
+        // cargo records what it installed under a root; ask the record, not the program.
+        let record = std::fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
+        let present = record.contains(&format!("\"{name} {version} "));
+        if present && root.join("bin").join(program).is_file() {
+            println!("setup: {name} {version}: nothing to do");
+            continue;
+        }
+        println!("setup: {name} {version}: building into {}", root.display());
+        install_crate(name, version, &root)?;
+    }
+    Ok(())
+}
+
+fn install_crate(name: &str, version: &str, root: &Path) -> Result<()> {
+    let crate_at = format!("{name}@{version}");
+    let mut install = cargo(["install", "--locked", "--quiet", "--force", "--root"]);
+    // Built apart from the workspace: its flags and its target folder are not for these.
+    install.arg(root).arg(crate_at).current_dir("/").env_remove("CARGO_TARGET_DIR");
+    execute(&mut install)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
