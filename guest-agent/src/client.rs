@@ -171,9 +171,8 @@ impl Client {
             state.transport = None;
             state.routes.clear();
             state.unacknowledged = Unacknowledged::default();
-            let lost: Vec<_> = (0..state.slots.len() as u32)
-                .filter_map(|tag| state.take(Tag(tag)))
-                .collect();
+            let lost: Vec<_> =
+                (0..state.slots.len() as u32).filter_map(|tag| state.take(Tag(tag))).collect();
             (lost, state.attendants())
         };
         debug!(in_flight = lost.len(), "disconnected");

@@ -79,6 +79,9 @@ impl Errands {
     /// Adds a chore.
     pub fn push(&self, chore: Chore) {
         let mut queues = self.queues.lock();
+        if queues.ended {
+            return;
+        }
         if matches!(chore, Chore::End) {
             queues.ended = true;
             self.wake.notify_all();
@@ -89,7 +92,12 @@ impl Errands {
 
     /// Adds a request that waits, until `deadline` for a connection or without one for room.
     pub fn park(&self, bytes: RequestBytes, attempt: u8, deadline: Option<Instant>) {
-        self.queues.lock().parked.push_back(Parked { bytes, attempt, deadline });
+        let queues = &mut *self.queues.lock();
+        // The kernel waits for nothing any more.
+        if queues.ended {
+            return;
+        }
+        queues.parked.push_back(Parked { bytes, attempt, deadline });
         self.wake.notify_one();
     }
 
@@ -128,15 +136,15 @@ impl Errands {
             }
             let now = Instant::now();
             let due = |parked: &Parked| parked.deadline.is_some_and(|deadline| deadline <= now);
-            if let Some(at) = queues.parked.iter().position(due) {
-                if let Some(parked) = queues.parked.remove(at) {
-                    return Job::Expired(parked);
-                }
+            let expired = queues.parked.iter().position(due);
+            if let Some(parked) = expired.and_then(|at| queues.parked.remove(at)) {
+                return Job::Expired(parked);
             }
-            if !queues.parked.is_empty() && session.is_ready() {
-                if let Some(parked) = queues.parked.pop_front() {
-                    return Job::Retry(parked);
-                }
+            if !queues.parked.is_empty()
+                && session.is_ready()
+                && let Some(parked) = queues.parked.pop_front()
+            {
+                return Job::Retry(parked);
             }
             let flush = queues.forgets_since.map(|since| since + FORGET_DELAY);
             if queues.forgets.len() >= FORGET_BATCH || flush.is_some_and(|flush| flush <= now) {
@@ -198,8 +206,7 @@ fn run_chore(session: &Arc<Session>, chore: Chore) {
         }
         Chore::FollowUp(pending, follow_up) => follow(session, *pending, follow_up),
         Chore::Close(epoch, handle, directory) => {
-            let ask =
-                if directory { Ask::ReleaseDir { handle } } else { Ask::Release { handle } };
+            let ask = if directory { Ask::ReleaseDir { handle } } else { Ask::Release { handle } };
             let done = |reply: &Reply<'_>| matches!(reply, Reply::Done).then_some(());
             if let Err(errno) = session.client.call(epoch, &ask, recover::PATIENCE, done) {
                 debug!(%errno, "a handle that nobody uses is not closed");
@@ -224,9 +231,7 @@ fn follow(session: &Arc<Session>, pending: Pending, follow_up: FollowUp) {
             answer
         }
     };
-    if let Ok(request) = Request::parse(&pending.bytes, session.dialect()) {
-        session.answer(&request, &answer);
-    }
+    session.answer_bytes(&pending.bytes, &answer);
 }
 
 /// Finds again what a request needs, one thing after the other, and then makes it.
@@ -240,12 +245,8 @@ fn retry(session: &Arc<Session>, parked: Parked) {
     for _ in 0..MOST {
         match session.try_serve(&bytes, attempt, deadline) {
             None => return,
-            Some(Stop::Answer(answer)) => {
-                if let Ok(request) = Request::parse(&bytes, session.dialect()) {
-                    session.answer(&request, &answer);
-                }
-                return;
-            }
+            Some(Stop::Error(errno)) => return fail(session, &bytes, errno),
+            Some(Stop::Done) => return session.answer_bytes(&bytes, &Answer::Done),
             Some(Stop::Stale(need)) => match recover::recover(session, need) {
                 Ok(()) => {}
                 Err(Errno::ENOTCONN | Errno::EAGAIN) => {
@@ -259,9 +260,7 @@ fn retry(session: &Arc<Session>, parked: Parked) {
 }
 
 fn fail(session: &Session, bytes: &RequestBytes, errno: Errno) {
-    if let Ok(request) = Request::parse(bytes, session.dialect()) {
-        session.answer(&request, &Answer::Error(errno));
-    }
+    session.answer_bytes(bytes, &Answer::Error(errno));
 }
 
 /// Forgets of an earlier connection were settled by its end.

@@ -58,7 +58,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel has no FUSE.
-    #[error("there is no /dev/fuse; load the kernel's module with `modprobe fuse`, or give the container the device")]
+    #[error(
+        "there is no /dev/fuse; load the kernel's module with `modprobe fuse`, or give the container the device"
+    )]
     NoFuse,
     /// The device may not be opened.
     #[error("no permission to open /dev/fuse; its mode should be 0666, or run as root")]
@@ -67,7 +69,9 @@ pub enum Error {
     #[error("cannot open /dev/fuse: {0}")]
     Fuse(io::Error),
     /// An ordinary user needs a helper.
-    #[error("mounting as an ordinary user needs `fusermount3`, which is not installed; install the package `fuse3`, or run as root")]
+    #[error(
+        "mounting as an ordinary user needs `fusermount3`, which is not installed; install the package `fuse3`, or run as root"
+    )]
     NoFusermount,
     /// The helper refused.
     #[error("fusermount3 did not mount {}: {message}", .path.display())]

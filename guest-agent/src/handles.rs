@@ -86,7 +86,11 @@ impl HandleTable {
     pub fn resolve_pages(&self, fh: u64, epoch: u32) -> Result<HandleId, Unresolved> {
         self.with(fh, |handle| {
             if !handle.opened.flags.contains(OpenFlags::APPEND) {
-                return if handle.epoch == epoch { Ok(handle.server) } else { Err(Unresolved::Stale) };
+                return if handle.epoch == epoch {
+                    Ok(handle.server)
+                } else {
+                    Err(Unresolved::Stale)
+                };
             }
             let current = handle.pages.filter(|(of, _)| *of == epoch);
             current.map(|(_, pages)| pages).ok_or(Unresolved::Stale)

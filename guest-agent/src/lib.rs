@@ -15,12 +15,14 @@
 //! The crate builds on Linux only.
 
 pub mod client;
+mod coherence;
 mod counters;
 mod errands;
 mod error;
 mod fuse;
 mod groups;
 mod handles;
+mod inject;
 mod live;
 mod mount;
 mod nodes;

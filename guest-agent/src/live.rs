@@ -1,6 +1,7 @@
 //! One mounted export, from attaching to unmounting.
 
 use crate::client::Client;
+use crate::coherence::Coherence;
 use crate::counters::Snapshot;
 use crate::error::Error;
 use crate::fuse::Session;
@@ -77,6 +78,8 @@ impl Mount {
             return Err(Error::NoInit(mount.mounted.point.clone()));
         }
         mount.mounted.set_readahead(READAHEAD_KIB);
+        let (point, device) = (mount.mounted.point.clone(), mount.mounted.device);
+        Coherence::start(&mount.session, point, device).map_err(Error::Thread)?;
         mount.watch_over(attached.consistency)?;
         info!(export, mount_point = %mount.mounted.point.display(), "mounted");
         Ok(mount)
@@ -176,9 +179,8 @@ fn attach(client: Arc<Client>, export: &str) -> Result<(Arc<Session>, Attached),
     }
     let epoch = client.epoch();
     let session = Session::new(client, export);
-    let attached = recover::attach(&session, epoch).and_then(|()| {
-        session.attached().ok_or(Errno::EPROTO)
-    });
+    let attached =
+        recover::attach(&session, epoch).and_then(|()| session.attached().ok_or(Errno::EPROTO));
     match attached {
         Ok(attached) => Ok((session, attached)),
         Err(Errno::ENOENT) => Err(Error::UnknownExport(export.to_owned())),
@@ -198,7 +200,11 @@ fn sync(mounted: &Mounted) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let synced = rustix::fs::open(&mounted.point, flags, Mode::empty()).and_then(|root| {
         // Something else may have been mounted on top, or the mount may be gone.
-        if rustix::fs::fstat(&root)?.st_dev == mounted.device { rustix::fs::syncfs(&root) } else { Ok(()) }
+        if rustix::fs::fstat(&root)?.st_dev == mounted.device {
+            rustix::fs::syncfs(&root)
+        } else {
+            Ok(())
+        }
     });
     if let Err(error) = synced {
         debug!(%error, "nothing written back");

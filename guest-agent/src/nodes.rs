@@ -174,6 +174,35 @@ impl NodeTable {
         Some(table.id(index))
     }
 
+    /// The kernel is told of a node that it knows, by an answer of our own: a lookup that the server
+    /// knows nothing of.
+    pub fn shown(&self, local: LocalId) {
+        if let Some(node) = self.table.lock().get_mut(local) {
+            node.lookups += 1;
+        }
+    }
+
+    /// The nodes that were last seen in this directory, with their names. Looks at every record.
+    pub fn children(&self, parent: LocalId) -> Vec<(LocalId, Box<[u8]>)> {
+        let table = self.table.lock();
+        let records = table.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let node = slot.node.as_ref().filter(|node| node.parent == parent)?;
+            Some((table.id(index as u32), node.name.clone()))
+        });
+        records.collect()
+    }
+
+    /// All directories in which a node was last seen.
+    pub fn parents(&self) -> Vec<LocalId> {
+        let table = self.table.lock();
+        let records = table.slots.iter().filter_map(|slot| slot.node.as_ref());
+        let mut parents: Vec<_> = records.map(|node| node.parent).collect();
+        parents.sort_unstable_by_key(|parent| parent.0);
+        parents.dedup();
+        parents.retain(|parent| *parent != LocalId::NONE);
+        parents
+    }
+
     /// A walk came upon what should be this stale node. Returns whether it is; if not, the caller
     /// gives the entry's lookup back.
     pub fn refound(&self, local: LocalId, entry: &Entry) -> bool {
@@ -303,11 +332,6 @@ impl NodeTable {
     /// How many nodes the kernel knows.
     pub fn count(&self) -> usize {
         self.table.lock().count
-    }
-
-    /// The current epoch.
-    pub fn epoch(&self) -> u32 {
-        self.table.lock().epoch
     }
 }
 

@@ -7,8 +7,8 @@ use crate::fuse::session::Session;
 use crate::fuse::translate::Need;
 use crate::nodes::{LocalId, Unresolved};
 use protocol::{
-    Attachment, Entries, Errno, ExportName, HandleId, LockKind, Name, Names, NodeId, OpenFlags, Reply,
-    Request as Ask, SetAttr, SetAttrMask, limits, mode,
+    Attachment, Entries, Errno, ExportName, HandleId, LockKind, Name, Names, NodeId, OpenFlags,
+    Reply, Request as Ask, SetAttr, SetAttrMask, limits, mode,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,9 +36,8 @@ pub fn attach(session: &Arc<Session>, epoch: u32) -> Result<(), Errno> {
 /// Tells the server that the export is no longer used here.
 pub fn detach(session: &Session) {
     let Some(attachment): Option<Attachment> = session.attachment() else { return };
-    let (epoch, done) = (session.epoch(), |reply: &Reply<'_>| {
-        matches!(reply, Reply::Done).then_some(())
-    });
+    let (epoch, done) =
+        (session.epoch(), |reply: &Reply<'_>| matches!(reply, Reply::Done).then_some(()));
     let ask = Ask::Detach { attachment };
     if let Err(errno) = session.client.call(epoch, &ask, PATIENCE, done) {
         debug!(%errno, "not detached");
@@ -80,11 +79,7 @@ fn find(session: &Session, node: LocalId) -> Result<NodeId, Errno> {
     Ok(base)
 }
 
-fn walk(
-    session: &Session,
-    base: NodeId,
-    steps: &[(LocalId, Box<[u8]>)],
-) -> Result<NodeId, Errno> {
+fn walk(session: &Session, base: NodeId, steps: &[(LocalId, Box<[u8]>)]) -> Result<NodeId, Errno> {
     let names: Result<Vec<_>, _> = steps.iter().map(|(_, name)| Name::new(name)).collect();
     let names = Names(names.map_err(|_| Errno::ESTALE)?);
     let ask = Ask::Walk { base, names };
@@ -164,14 +159,15 @@ pub fn change_mode(session: &Session, epoch: u32, node: LocalId, change: impl Fn
         _ => None,
     };
     let client = &session.client;
-    let changed = client.call(epoch, &Ask::GetAttr { node: server }, PATIENCE, attr).and_then(|now| {
-        let wanted = change(now.mode) & mode::PERMISSIONS;
-        if wanted == now.mode & mode::PERMISSIONS {
-            return Ok(now);
-        }
-        let set = SetAttr { mask: SetAttrMask::MODE, mode: wanted, ..SetAttr::NOTHING };
-        client.call(epoch, &Ask::SetAttr { node: server, handle: None, set }, PATIENCE, attr)
-    });
+    let changed =
+        client.call(epoch, &Ask::GetAttr { node: server }, PATIENCE, attr).and_then(|now| {
+            let wanted = change(now.mode) & mode::PERMISSIONS;
+            if wanted == now.mode & mode::PERMISSIONS {
+                return Ok(now);
+            }
+            let set = SetAttr { mask: SetAttrMask::MODE, mode: wanted, ..SetAttr::NOTHING };
+            client.call(epoch, &Ask::SetAttr { node: server, handle: None, set }, PATIENCE, attr)
+        });
     match changed {
         Ok(attr) => {
             session.nodes.note_attr(node, &attr);

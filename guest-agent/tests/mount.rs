@@ -76,7 +76,10 @@ fn files_directories_and_links_behave_in_every_mode() {
         assert_eq!(names, ["e", "l"]);
         fs::remove_file(stage.path("d/e/b")).unwrap();
         fs::remove_dir(stage.path("d/e")).unwrap();
-        assert_eq!(fs::metadata(stage.dir.path()).unwrap().dev(), stage.mount.as_ref().unwrap().device());
+        assert_eq!(
+            fs::metadata(stage.dir.path()).unwrap().dev(),
+            stage.mount.as_ref().unwrap().device()
+        );
     }
 }
 
@@ -211,8 +214,7 @@ fn a_request_in_flight_when_the_server_dies_is_made_again_or_fails() {
 fn a_killed_caller_cancels_its_request() {
     let Some(stage) = Stage::new(Consistency::Consistent, Validity::NONE) else { return };
     stage.server.swallow.store(true, Ordering::SeqCst);
-    let mut child =
-        std::process::Command::new("stat").arg(stage.path("f")).spawn().unwrap();
+    let mut child = std::process::Command::new("stat").arg(stage.path("f")).spawn().unwrap();
     let begun = Instant::now();
     while stage.server.swallowed.lock().unwrap().is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(5));
@@ -239,7 +241,8 @@ fn what_the_kernel_forgets_is_given_back_to_the_server() {
     }
     let begun = Instant::now();
     loop {
-        let held = stage.server.lookups.lock().unwrap().values().filter(|count| **count > 0).count();
+        let held =
+            stage.server.lookups.lock().unwrap().values().filter(|count| **count > 0).count();
         if held == 1 && stage.server.open_handles() == 0 {
             break;
         }

@@ -21,10 +21,14 @@ pub enum Error {
     #[error("two exports are named '{0}': give one of them another name")]
     DuplicateExport(String),
     /// A name that no agent could ask for.
-    #[error("'{0}' is no name for an export: use 1 to 128 bytes without '/', and neither '.' nor '..'")]
+    #[error(
+        "'{0}' is no name for an export: use 1 to 128 bytes without '/', and neither '.' nor '..'"
+    )]
     ExportName(String),
     /// Owners of the host need root.
-    #[error("export '{0}' with ownership 'host' needs a server that runs as root: run it with sudo, or use ownership 'map'")]
+    #[error(
+        "export '{0}' with ownership 'host' needs a server that runs as root: run it with sudo, or use ownership 'map'"
+    )]
     NeedsRoot(String),
     /// The mount point cannot be looked at.
     #[error("cannot use {} as a mount point: {errno}", path.display())]

@@ -90,7 +90,8 @@ impl Export {
             return self.identity;
         }
         let known = self.births && dev == self.identity.dev;
-        let nanos = || (stat.btime.sec as u64).wrapping_mul(1_000_000_000) + u64::from(stat.btime.nsec);
+        let nanos =
+            || (stat.btime.sec as u64).wrapping_mul(1_000_000_000) + u64::from(stat.btime.nsec);
         Identity { dev, ino, birth: if known { nanos() } else { 0 } }
     }
 
@@ -105,7 +106,9 @@ impl Export {
         let mark = mark.unwrap_or_else(|| {
             // The place follows from the device, so it is most likely the same after a restart.
             let mut mark = (dev.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) % MARKS;
-            while devices.iter().any(|(taken, _)| u64::from(*taken) == mark) && devices.len() < MARKS as usize {
+            while devices.iter().any(|(taken, _)| u64::from(*taken) == mark)
+                && devices.len() < MARKS as usize
+            {
                 mark = (mark + 1) % MARKS;
             }
             devices.push((mark as u16, dev));

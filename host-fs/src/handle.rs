@@ -3,7 +3,7 @@
 use crate::export::Export;
 use crate::node::Identity;
 use crate::os::DirStream;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use protocol::{Errno, HandleId, NodeId, OpenFlags};
 use rustc_hash::FxHashMap;
 use std::os::fd::OwnedFd;
@@ -127,6 +127,14 @@ pub(crate) struct OpenDir {
     pub _permit: Permit,
 }
 
+impl OpenDir {
+    /// The stream, unless a listing is under way: that one may be what asks (through the observer),
+    /// so nobody waits for it. `ESTALE` makes the guest try again.
+    pub fn quiet(&self) -> Result<MutexGuard<'_, DirStream>, Errno> {
+        self.stream.try_lock().ok_or(Errno::ESTALE)
+    }
+}
+
 /// Either.
 #[derive(Clone, Debug)]
 pub(crate) enum Handle {
@@ -232,7 +240,9 @@ impl HandleTable {
             .filter(|(_, (_, handle))| {
                 handle.as_ref().is_some_and(|h| attachment.is_none_or(|a| a == h.attachment()))
             })
-            .map(|(index, (generation, _)): (u64, _)| HandleId(u64::from(*generation) << 32 | index))
+            .map(|(index, (generation, _)): (u64, _)| {
+                HandleId(u64::from(*generation) << 32 | index)
+            })
             .collect();
         ids.into_iter().filter_map(|id| self.remove(id).ok().map(|handle| (id, handle))).collect()
     }

@@ -24,6 +24,7 @@ mod dirs;
 mod error;
 mod export;
 mod handle;
+mod host_locks;
 pub mod locks;
 pub mod mounts;
 pub mod node;

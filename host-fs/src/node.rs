@@ -84,6 +84,9 @@ struct Slot {
     name: Box<[u8]>,
 }
 
+/// A further name: the slot of its directory, and the name there.
+type Alias = (u32, Box<[u8]>);
+
 /// The nodes of one session.
 #[derive(Debug, Default)]
 pub struct NodeTable {
@@ -91,7 +94,7 @@ pub struct NodeTable {
     free: Vec<u32>,
     by_object: FxHashMap<(u64, u64, u16), u32>,
     /// Further names of objects with several links, oldest first.
-    aliases: FxHashMap<u32, Vec<(u32, Box<[u8]>)>>,
+    aliases: FxHashMap<u32, Vec<Alias>>,
     live: usize,
 }
 
@@ -101,7 +104,7 @@ fn id(generation: u32, index: u32) -> NodeId {
 
 impl NodeTable {
     /// How many nodes are known.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.live
     }
 
@@ -172,7 +175,12 @@ impl NodeTable {
     }
 
     /// Enters an object that has no name, with one lookup.
-    pub fn enter_unnamed(&mut self, beside: NodeId, identity: Identity, kind: u32) -> Result<NodeId, Errno> {
+    pub fn enter_unnamed(
+        &mut self,
+        beside: NodeId,
+        identity: Identity,
+        kind: u32,
+    ) -> Result<NodeId, Errno> {
         let attachment = self.slot(self.index(beside)?).attachment;
         let index = match self.find(attachment, identity, kind) {
             Some(index) => index,
@@ -275,10 +283,8 @@ impl NodeTable {
             slot.live = false;
             next = std::mem::replace(&mut slot.parent, NONE);
             slot.name = Box::default();
-            let (mapped, key) = (
-                slot.mapped,
-                (slot.identity.dev, slot.identity.ino, slot.attachment),
-            );
+            let (mapped, key) =
+                (slot.mapped, (slot.identity.dev, slot.identity.ino, slot.attachment));
             let aliased = std::mem::take(&mut slot.has_aliases);
             if mapped {
                 self.by_object.remove(&key);
@@ -462,10 +468,7 @@ impl NodeTable {
             slot.name = Box::default();
             slot.parent = NONE;
             slot.lookups = 0;
-            let (mapped, key) = (
-                slot.mapped,
-                (slot.identity.dev, slot.identity.ino, attachment),
-            );
+            let (mapped, key) = (slot.mapped, (slot.identity.dev, slot.identity.ino, attachment));
             if mapped {
                 self.by_object.remove(&key);
             }

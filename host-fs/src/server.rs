@@ -4,17 +4,18 @@ use crate::counters::SessionCounters;
 use crate::dirs::DirCache;
 use crate::error::Error;
 use crate::export::Export;
-use crate::handle::{Budget, OpenFile};
+pub use crate::export::ExportConfig;
+use crate::handle::Budget;
+use crate::host_locks::HostLocks;
 use crate::locks::LockTable;
 use crate::mounts::OwnMounts;
 use crate::observe::{Blind, Observe};
 use crate::os;
 use crate::session::Waiting;
-pub use crate::export::ExportConfig;
 pub use crate::session::{Responder, Session};
 pub use crate::status::Status;
 use parking_lot::Mutex;
-use protocol::{LockFamily, Notice};
+use protocol::Notice;
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -54,6 +55,7 @@ pub struct Server {
     pub(crate) dirs: DirCache,
     /// A leaf: waiters are answered after it is let go.
     pub(crate) locks: Mutex<LockTable<Waiting>>,
+    pub(crate) host_locks: HostLocks,
     /// What sessions that are over have done.
     pub(crate) ended: SessionCounters,
 }
@@ -85,6 +87,7 @@ impl Server {
             budget,
             dirs: DirCache::new(descriptors),
             locks: Mutex::default(),
+            host_locks: HostLocks::default(),
             ended: SessionCounters::default(),
         }))
     }
@@ -126,10 +129,5 @@ impl Server {
     /// Figures for people and for monitoring.
     pub fn status(&self) -> Status {
         Status::of(self)
-    }
-
-    /// Some locks of guests on a file are gone: those held on the host for them go too.
-    pub(crate) fn after_unlock(&self, file: &OpenFile, family: LockFamily, start: u64, end: u64) {
-        let _ = (file, family, start, end);
     }
 }

@@ -56,7 +56,10 @@ impl Pending {
     }
 
     pub fn is_waiting(&self) -> bool {
-        matches!(self.0.recv_timeout(Duration::from_millis(50)), Err(mpsc::RecvTimeoutError::Timeout))
+        matches!(
+            self.0.recv_timeout(Duration::from_millis(50)),
+            Err(mpsc::RecvTimeoutError::Timeout)
+        )
     }
 }
 
@@ -79,7 +82,8 @@ impl Host {
         change: impl FnOnce(&mut ExportConfig),
         options: impl FnOnce(&Path, &mut ServerOptions),
     ) -> Self {
-        let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary folder: {error}"));
+        let dir =
+            tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary folder: {error}"));
         let path = dir.path().join("export");
         std::fs::create_dir(&path).unwrap_or_else(|error| panic!("no export: {error}"));
         let mut config = ExportConfig {
@@ -153,8 +157,7 @@ impl Guest {
     pub fn send(&self, request: &Request<'_>) -> (Tag, Pending) {
         let (sender, receiver) = mpsc::channel();
         let tag = Tag(self.next.fetch_add(1, Ordering::Relaxed));
-        let caller =
-            Caller { uid: self.uid, gid: self.gid, pid: 1, groups: Groups::default() };
+        let caller = Caller { uid: self.uid, gid: self.gid, pid: 1, groups: Groups::default() };
         self.session.handle(tag, &caller, request, move |reply: &Reply<'_>| {
             let mut frame = Vec::new();
             reply.encode(tag, &mut frame);

@@ -5,9 +5,10 @@ use anyhow::{Result, bail};
 
 /// Says what to do instead.
 pub fn mount(args: MountArgs) -> Result<()> {
+    let MountArgs { dir, .. } = args;
     bail!(
         "cannot mount on macOS itself, which has no FUSE: offer the folder to a Linux guest with `osxfs serve --export {} --listen unix:PATH`",
-        args.dir.display()
+        dir.display()
     )
 }
 

@@ -4,6 +4,7 @@
 //! Names are those of the kernel in Rust's spelling: [`InHeader`] is `struct fuse_in_header`,
 //! `FUSE_INIT_EXT` is [`InitFlags::INIT_EXT`]. Integers have the machine's byte order. Every size is
 //! checked against the kernel's at compile time.
+#![allow(dead_code, reason = "the kernel's vocabulary stands here whole, used or not")]
 
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -59,7 +60,6 @@ bitflags! {
     pub struct InitFlags: u64 {
         const ASYNC_READ = 1;
         const POSIX_LOCKS = 1 << 1;
-        const ATOMIC_O_TRUNC = 1 << 3;
         const EXPORT_SUPPORT = 1 << 4;
         const BIG_WRITES = 1 << 5;
         const DONT_MASK = 1 << 6;

@@ -69,12 +69,12 @@ pub fn negotiate(
 }
 
 /// What is wanted, if the kernel has it. `HANDLE_KILLPRIV` is not among it: the kernel takes set-id
-/// bits away by itself, but for the cases in `translate::files`.
+/// bits away by itself, but for the cases in `translate::files`. Nor is `ATOMIC_O_TRUNC`: with it a
+/// program that is being run is cut to nothing *before* the kernel answers `ETXTBSY`.
 fn wanted(policy: &Policy) -> InitFlags {
     let mut flags = InitFlags::ASYNC_READ
         | InitFlags::POSIX_LOCKS
         | InitFlags::FLOCK_LOCKS
-        | InitFlags::ATOMIC_O_TRUNC
         | InitFlags::BIG_WRITES
         | InitFlags::DONT_MASK
         | InitFlags::DO_READDIRPLUS

@@ -18,9 +18,5 @@ pub mod request;
 pub mod session;
 pub mod translate;
 
-#[allow(unused_imports)] // For `coherence` and `inject`.
-pub use actuator::{ActuatorView, Actuators, ChangeSink};
-pub use device::Device;
-pub use reply::Answer;
-pub use request::{Operation, Request};
+pub use actuator::ChangeSink;
 pub use session::Session;

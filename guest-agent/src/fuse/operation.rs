@@ -1,10 +1,10 @@
 //! A request on its way: its bytes, kept with the tag until the reply, and its completion.
 
-use super::request::Request;
+use super::device::BUFFER;
 use super::reply::Answer;
+use super::request::Request;
 use super::session::Session;
 use super::translate::{self, Finish};
-use super::device::BUFFER;
 use crate::client::{Complete, Outcome};
 use crate::errands::Chore;
 use parking_lot::Mutex;
@@ -121,11 +121,11 @@ impl Complete for Pending {
         let Ok(request) = Request::parse(&bytes, session.dialect()) else { return };
         match outcome {
             Outcome::Reply(reply) => self.replied(&request, reply),
-            Outcome::NotSent => session.park(self.bytes, self.attempt, self.deadline),
-            Outcome::Busy => session.park_busy(self.bytes, self.attempt),
-            Outcome::Lost if translate::is_done_by_loss(&request.operation) => {
+            Outcome::Lost | Outcome::NotSent if translate::is_done_by_loss(&request.operation) => {
                 session.answer(&request, &Answer::Done);
             }
+            Outcome::NotSent => session.park(self.bytes, self.attempt, self.deadline),
+            Outcome::Busy => session.park_busy(self.bytes, self.attempt),
             Outcome::Lost if session.may_repeat(&request) => {
                 session.park(self.bytes, self.attempt, None);
             }
@@ -137,8 +137,8 @@ impl Complete for Pending {
 impl Pending {
     fn replied(self: Box<Self>, request: &Request<'_>, reply: &Reply<'_>) {
         let session = &self.session;
-        let Some(finish) =
-            session.with_view(self.epoch, |view| translate::finish(view, request, self.attempt, reply))
+        let Some(finish) = session
+            .with_view(self.epoch, |view| translate::finish(view, request, self.attempt, reply))
         else {
             return;
         };

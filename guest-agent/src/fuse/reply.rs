@@ -184,11 +184,8 @@ pub fn attr_out(reply: &AttrReply) -> abi::AttrOut {
 /// The answer to `STATX`.
 pub fn statx(reply: &AttrReply) -> Answer<'static> {
     let (time, attr) = (timeout(reply.attr_ms), &reply.attr);
-    let moment = |time: protocol::Time| abi::SxTime {
-        tv_sec: time.sec,
-        tv_nsec: time.nsec,
-        reserved: 0,
-    };
+    let moment =
+        |time: protocol::Time| abi::SxTime { tv_sec: time.sec, tv_nsec: time.nsec, reserved: 0 };
     let born = if attr.btime == protocol::Time::default() { 0 } else { abi::STATX_BTIME };
     // `new_encode_dev`: twelve bits of major in the middle, minor around them.
     let (major, minor) = ((attr.rdev >> 8) & 0xfff, attr.rdev & 0xff | (attr.rdev >> 12) & 0xfff00);
@@ -254,7 +251,11 @@ impl DirBuffer {
     }
 
     /// Appends an entry that fits. `entry` is given for `READDIRPLUS`.
-    pub fn push(&mut self, dirent: &protocol::listing::DirEntry<'_>, entry: Option<&abi::EntryOut>) {
+    pub fn push(
+        &mut self,
+        dirent: &protocol::listing::DirEntry<'_>,
+        entry: Option<&abi::EntryOut>,
+    ) {
         if let Some(entry) = entry {
             self.bytes.extend_from_slice(entry.as_bytes());
         }

@@ -34,49 +34,163 @@ pub struct Request<'a> {
 /// from the header ([`Request::node`]).
 #[derive(Clone, Debug)]
 pub enum Operation<'a> {
-    Lookup { name: Name<'a> },
-    Forget { count: u64 },
-    BatchForget { items: ForgetItems<'a> },
-    GetAttr { handle: Option<u64> },
-    Statx { handle: Option<u64> },
-    SetAttr { set: abi::SetattrIn },
+    Lookup {
+        name: Name<'a>,
+    },
+    Forget {
+        count: u64,
+    },
+    BatchForget {
+        items: ForgetItems<'a>,
+    },
+    GetAttr,
+    Statx,
+    SetAttr {
+        set: abi::SetattrIn,
+    },
     ReadLink,
-    SymLink { name: Name<'a>, target: Target<'a> },
-    MkNod { name: Name<'a>, mode: u32, rdev: u32, umask: u32 },
-    MkDir { name: Name<'a>, mode: u32, umask: u32 },
-    Unlink { name: Name<'a> },
-    RmDir { name: Name<'a> },
-    Rename { name: Name<'a>, new_parent: u64, new_name: Name<'a>, flags: u32 },
-    Link { node: u64, name: Name<'a> },
-    Open { flags: u32 },
-    Create { name: Name<'a>, flags: u32, mode: u32, umask: u32 },
-    TmpFile { flags: u32, mode: u32, umask: u32 },
-    Read { handle: u64, offset: u64, size: u32 },
-    Write { handle: u64, offset: u64, write_flags: u32, data: &'a [u8] },
-    Flush { handle: u64, owner: u64 },
-    Release { handle: u64 },
-    Fsync { handle: u64, data_only: bool },
-    Fallocate { handle: u64, offset: u64, length: u64, mode: u32 },
-    Lseek { handle: u64, offset: u64, whence: u32 },
-    CopyFileRange { copy: abi::CopyFileRangeIn, wide: bool },
+    SymLink {
+        name: Name<'a>,
+        target: Target<'a>,
+    },
+    MkNod {
+        name: Name<'a>,
+        mode: u32,
+        rdev: u32,
+        umask: u32,
+    },
+    MkDir {
+        name: Name<'a>,
+        mode: u32,
+        umask: u32,
+    },
+    Unlink {
+        name: Name<'a>,
+    },
+    RmDir {
+        name: Name<'a>,
+    },
+    Rename {
+        name: Name<'a>,
+        new_parent: u64,
+        new_name: Name<'a>,
+        flags: u32,
+    },
+    Link {
+        node: u64,
+        name: Name<'a>,
+    },
+    Open {
+        flags: u32,
+    },
+    Create {
+        name: Name<'a>,
+        flags: u32,
+        mode: u32,
+        umask: u32,
+    },
+    TmpFile {
+        flags: u32,
+        mode: u32,
+        umask: u32,
+    },
+    Read {
+        handle: u64,
+        offset: u64,
+        size: u32,
+    },
+    Write {
+        handle: u64,
+        offset: u64,
+        write_flags: u32,
+        data: &'a [u8],
+    },
+    Flush {
+        handle: u64,
+        owner: u64,
+    },
+    Release {
+        handle: u64,
+    },
+    Fsync {
+        handle: u64,
+        data_only: bool,
+    },
+    Fallocate {
+        handle: u64,
+        offset: u64,
+        length: u64,
+        mode: u32,
+    },
+    Lseek {
+        handle: u64,
+        offset: u64,
+        whence: u32,
+    },
+    CopyFileRange {
+        copy: abi::CopyFileRangeIn,
+        wide: bool,
+    },
     StatFs,
     SyncFs,
-    Access { mask: u32 },
+    Access {
+        mask: u32,
+    },
     OpenDir,
-    ReadDir { handle: u64, offset: u64, size: u32, plus: bool },
-    ReleaseDir { handle: u64 },
-    FsyncDir { handle: u64, data_only: bool },
-    SetXattr { name: XattrName<'a>, value: &'a [u8], flags: u32, kill_sgid: bool },
-    GetXattr { name: XattrName<'a>, size: u32 },
-    ListXattr { size: u32 },
-    RemoveXattr { name: XattrName<'a> },
-    GetLock { handle: u64, owner: u64, lock: abi::FileLock, flock: bool },
-    SetLock { handle: u64, owner: u64, lock: abi::FileLock, flock: bool, wait: bool },
-    Init { init: abi::CompatInitIn, flags2: u32 },
-    Interrupt { unique: u64 },
+    ReadDir {
+        handle: u64,
+        offset: u64,
+        size: u32,
+        plus: bool,
+    },
+    ReleaseDir {
+        handle: u64,
+    },
+    FsyncDir {
+        handle: u64,
+        data_only: bool,
+    },
+    SetXattr {
+        name: XattrName<'a>,
+        value: &'a [u8],
+        flags: u32,
+        kill_sgid: bool,
+    },
+    GetXattr {
+        name: XattrName<'a>,
+        size: u32,
+    },
+    ListXattr {
+        size: u32,
+    },
+    RemoveXattr {
+        name: XattrName<'a>,
+    },
+    GetLock {
+        handle: u64,
+        owner: u64,
+        lock: abi::FileLock,
+        flock: bool,
+    },
+    SetLock {
+        handle: u64,
+        owner: u64,
+        lock: abi::FileLock,
+        flock: bool,
+        wait: bool,
+    },
+    Init {
+        init: abi::CompatInitIn,
+        flags2: u32,
+    },
+    Interrupt {
+        unique: u64,
+    },
     Destroy,
     /// Known or unknown, not served: answered with this.
-    Refused { errno: Errno },
+    Refused {
+        errno: Errno,
+    },
 }
 
 /// The nodes of a `BATCH_FORGET`.
@@ -186,14 +300,9 @@ impl<'a> Body<'a> {
                 let size = count.saturating_mul(size_of::<abi::ForgetOne>() as u32);
                 Op::BatchForget { items: ForgetItems { bytes: self.take(size)? } }
             }
-            opcode::GETATTR => {
-                let get: abi::GetattrIn = self.get()?;
-                Op::GetAttr { handle: (get.getattr_flags & abi::GETATTR_FH != 0).then_some(get.fh) }
-            }
-            opcode::STATX => {
-                let get: abi::StatxIn = self.get()?;
-                Op::Statx { handle: (get.getattr_flags & abi::GETATTR_FH != 0).then_some(get.fh) }
-            }
+            // The node says it all, also for a file that is open and has no name any more.
+            opcode::GETATTR => self.get::<abi::GetattrIn>().map(|_| Op::GetAttr)?,
+            opcode::STATX => self.get::<abi::StatxIn>().map(|_| Op::Statx)?,
             opcode::SETATTR => Op::SetAttr { set: self.get()? },
             opcode::READLINK => Op::ReadLink,
             opcode::SYMLINK => {
@@ -305,9 +414,7 @@ impl<'a> Body<'a> {
                 let init: abi::CompatInitIn = self.get()?;
                 Op::Init { init, flags2: self.get::<u32>().unwrap_or(0) }
             }
-            opcode::INTERRUPT => {
-                Op::Interrupt { unique: self.get::<abi::InterruptIn>()?.unique }
-            }
+            opcode::INTERRUPT => Op::Interrupt { unique: self.get::<abi::InterruptIn>()?.unique },
             opcode::DESTROY => Op::Destroy,
             opcode::IOCTL => Op::Refused { errno: Errno::ENOTTY },
             _ => Op::Refused { errno: Errno::ENOSYS },

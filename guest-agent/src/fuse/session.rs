@@ -153,10 +153,12 @@ impl Session {
     /// The export is attached on connection `epoch`. Called while the reply is brought, so before
     /// anything else can come on that connection.
     pub(crate) fn attach(self: &Arc<Self>, epoch: u32, attached: &Attached) {
-        let policy =
-            Policy { consistency: attached.consistency, ownership: attached.ownership };
+        let policy = Policy { consistency: attached.consistency, ownership: attached.ownership };
         if *self.policy.get_or_init(|| policy) != policy {
-            warn!(export = self.export, "the server shares the export otherwise than before; the mount keeps the old ways");
+            warn!(
+                export = self.export,
+                "the server shares the export otherwise than before; the mount keeps the old ways"
+            );
         }
         let weak: Weak<Self> = Arc::downgrade(self);
         self.client.route(attached.attachment, weak);
@@ -206,7 +208,13 @@ impl Session {
                             self.serve(bytes, 0, None);
                         }
                         Err(malformed) => {
-                            warn!(?malformed, len, "a request that does not parse");
+                            // Names that are too long, for example.
+                            match malformed.errno {
+                                Errno::EIO => {
+                                    error!(?malformed, len, "the kernel is not understood");
+                                }
+                                _ => debug!(?malformed, "refused"),
+                            }
                             if let Some(unique) = malformed.unique {
                                 let _ = self.device.reply(unique, &Answer::Error(malformed.errno));
                             }
@@ -259,7 +267,11 @@ impl Session {
                 self.set_phase(Phase::Serving);
             }
             Err(errno) => {
-                error!(major = init.major, minor = init.minor, "this kernel's FUSE is older than 7.31");
+                error!(
+                    major = init.major,
+                    minor = init.minor,
+                    "this kernel's FUSE is older than 7.31"
+                );
                 self.answer(request, &Answer::Error(errno));
                 self.set_phase(Phase::Ended);
             }
@@ -273,10 +285,7 @@ impl Session {
             return;
         }
         if let Some(bytes) = self.errands.take_parked(unique) {
-            if let Ok(parked) = Request::parse(&bytes, self.dialect()) {
-                self.answer(&parked, &Answer::Error(Errno::EINTR));
-            }
-            return;
+            return self.answer_bytes(&bytes, &Answer::Error(Errno::EINTR));
         }
         let again = self.device.reply(request.unique(), &Answer::Error(Errno::EAGAIN));
         if again.is_ok() {
@@ -285,16 +294,17 @@ impl Session {
     }
 
     /// Begins a request with the server.
-    pub(crate) fn serve(self: &Arc<Self>, bytes: RequestBytes, attempt: u8, deadline: Option<Instant>) {
-        if let Some(stop) = self.try_serve(&bytes, attempt, deadline) {
-            match stop {
-                Stop::Answer(answer) => {
-                    if let Ok(request) = Request::parse(&bytes, self.dialect()) {
-                        self.answer(&request, &answer);
-                    }
-                }
-                Stop::Stale(_) => self.park(bytes, attempt, deadline),
-            }
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        bytes: RequestBytes,
+        attempt: u8,
+        deadline: Option<Instant>,
+    ) {
+        match self.try_serve(&bytes, attempt, deadline) {
+            None => {}
+            Some(Stop::Error(errno)) => self.answer_bytes(&bytes, &Answer::Error(errno)),
+            Some(Stop::Done) => self.answer_bytes(&bytes, &Answer::Done),
+            Some(Stop::Stale(_)) => self.park(bytes, attempt, deadline),
         }
     }
 
@@ -315,8 +325,7 @@ impl Session {
         };
         let abi::InHeader { uid, gid, pid, unique, .. } = request.header;
         let session = self.clone();
-        let pending =
-            Box::new(Pending { session, bytes: bytes.clone(), attempt, deadline, epoch });
+        let pending = Box::new(Pending { session, bytes: bytes.clone(), attempt, deadline, epoch });
         let origin = Some(Origin { mount: self.mount, unique });
         let submit = |groups: &[u8]| {
             let groups = Groups::from_bytes(groups).unwrap_or_default();
@@ -324,7 +333,11 @@ impl Session {
             self.client.submit(epoch, origin, &caller, &ask, pending);
         };
         let mapped = self.policy.get().is_some_and(|of| of.ownership == OwnershipMode::Map);
-        if mapped && uid != 0 && pid != 0 { with_groups(pid, uid, gid, submit) } else { submit(&[]) }
+        if mapped && uid != 0 && pid != 0 {
+            with_groups(pid, uid, gid, submit);
+        } else {
+            submit(&[]);
+        }
         None
     }
 
@@ -340,6 +353,14 @@ impl Session {
     /// Keeps a request until fewer are in flight.
     pub(crate) fn park_busy(&self, bytes: RequestBytes, attempt: u8) {
         self.errands.park(bytes, attempt, None);
+    }
+
+    /// Answers a request that was kept.
+    pub(crate) fn answer_bytes(&self, bytes: &RequestBytes, answer: &Answer<'_>) {
+        // It did parse before.
+        if let Ok(request) = Request::parse(bytes, self.dialect()) {
+            self.answer(&request, answer);
+        }
     }
 
     /// Answers the kernel.

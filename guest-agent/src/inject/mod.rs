@@ -22,23 +22,20 @@ mod root;
 
 use crate::fuse::session::Session;
 use crate::nodes::LocalId;
-use past::{Past, Scene, Seen, Shown, What};
+use past::{Deed, Past, Scene, Shown, What};
 use protocol::{Attr, AttrReply, Change, Entry, Errno, NodeId, Place, mode};
-use root::Root;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use root::{Root, errno};
+use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tracing::{debug, trace};
 
 /// Files made a moment ago that are remembered, to tell a closing from a change.
 const RECENT: usize = 64;
 
-/// How long the way into the mount is kept open after the last use. It keeps the file system alive
-/// if it is unmounted meanwhile.
-pub const LINGER: Duration = Duration::from_millis(250);
+type Delivery = Result<Outcome, Errno>;
 
 /// What came of an injection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,9 +54,9 @@ pub struct Injector {
     past: Arc<Past>,
     root: Root,
     /// The directory acted in last.
-    parent: Option<(LocalId, OwnedFd)>,
+    parent: Option<(LocalId, Arc<OwnedFd>)>,
     /// Files made lately and still as they were then.
-    recent: VecDeque<(LocalId, protocol::Time)>,
+    recent: VecDeque<LocalId>,
     fakes: u64,
     tid: u32,
 }
@@ -74,17 +71,10 @@ impl Injector {
         Self { session, past, root, parent: None, recent: VecDeque::new(), fakes: 0, tid }
     }
 
-    /// Lets go of everything that would keep the file system in use. Tells whether something is
-    /// left that may be kept for [`LINGER`].
-    pub fn rest(&mut self) -> bool {
+    /// Lets go of everything that makes the mount busy or keeps the kernel from forgetting.
+    pub fn rest(&mut self) {
         self.parent = None;
-        self.root.rest()
-    }
-
-    /// Lets go of what was left.
-    pub fn release(&mut self) {
-        self.parent = None;
-        self.root.release();
+        self.root.rest();
     }
 
     /// Makes the kernel's state that of the host and fires the events.
@@ -129,21 +119,35 @@ impl Injector {
 
     fn created(&mut self, at: &Place<'_>, entry: &Entry, target: Option<&[u8]>) -> Delivery {
         let Some((parent, name)) = self.place(at) else { return self.unwanted(entry) };
-        let Some(dir) = self.enter(parent, entry)? else { return self.unwanted(entry) };
-        // To be found under its other name, if it has one, with its new link count.
-        self.refresh(entry);
+        let Some(dir) = self.enter(parent)? else { return self.unwanted(entry) };
+        let local = self.refresh(entry);
+        // Another name of a known file, whose own watchers hear of its link count.
+        let other = local.filter(|_| entry.attr.kind() != mode::IFDIR).and_then(|local| {
+            let (_, other) = self.session.nodes.path(local)?.pop()?;
+            let from = self.session.nodes.known(local)?.parent?;
+            ((from, &*other) != (parent, name)).then_some((from, other))
+        });
+        let source = match other {
+            Some((from, other)) => self.walk(from)?.map(|from| (from, other)),
+            None => None,
+        };
         self.expire(parent, name);
-        let mut scene = Scene::of(vec![Shown::new(parent, name, What::Nothing)]);
-        scene.makes = true;
+        let mut scene = Scene::of(Deed::Make, vec![Shown::new(parent, name, What::Nothing)]);
         scene.carried = Some(*entry);
         let kind = entry.attr.kind();
+        if let Some((from, other)) = source {
+            let flags = AtFlags::empty();
+            let result =
+                self.act(scene, || rustix::fs::linkat(from, &*other, &dir, name, flags));
+            return self.conclude(result, parent, name);
+        }
         let result = self.act(scene, || match kind {
-            mode::IFDIR => rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)),
-            mode::IFLNK => rustix::fs::symlinkat(target.unwrap_or(b"?"), dir, name),
+            mode::IFDIR => rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700)),
+            mode::IFLNK => rustix::fs::symlinkat(target.unwrap_or(b"?"), &dir, name),
             // As a device it would take the right to make one, and the event is the same.
             _ => {
                 let kind = FileType::from_raw_mode(kind);
-                rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), 0)
+                rustix::fs::mknodat(&dir, name, kind, Mode::from_raw_mode(0o600), 0)
             }
         });
         if let (Ok(_), Some(local)) = (&result, self.session.nodes.local(entry.node)) {
@@ -165,15 +169,13 @@ impl Injector {
             ..Attr::default()
         };
         let shown = local.unwrap_or_else(|| self.fake());
-        let Some(dir) = self.enter_only(parent)? else { return Ok(Outcome::Unknown) };
+        let Some(dir) = self.enter(parent)? else { return Ok(Outcome::Unknown) };
         let as_before = local.is_some() && self.session.nodes.child(parent, name) == local;
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         let what = What::Before { local: shown, attr };
-        let result = self.act_twice(as_before, &[(parent, name)], |again| {
-            let scene = Scene::of(vec![Shown::new(parent, name, what.clone())]);
-            self.act(scene, || rustix::fs::unlinkat(dir, name, flags)).inspect_err(|errno| {
-                trace!(%errno, again, "unlink");
-            })
+        let result = self.act_twice(as_before, &[(parent, name)], || {
+            let scene = Scene::of(Deed::Remove, vec![Shown::new(parent, name, what.clone())]);
+            self.act(scene, || rustix::fs::unlinkat(&dir, name, flags))
         });
         if as_before {
             self.session.nodes.unlinked(parent, name);
@@ -201,10 +203,10 @@ impl Injector {
                 }
             };
         };
-        let Some(old_dir) = self.root.open_dir(&self.session, old)? else {
+        let Some(old_dir) = self.walk(old)? else {
             return self.unwanted(entry);
         };
-        let Some(new_dir) = self.enter(new, entry)? else { return self.unwanted(entry) };
+        let Some(new_dir) = self.enter(new)? else { return self.unwanted(entry) };
         let nodes = &self.session.nodes;
         let local = self.refresh(entry);
         let target = nodes.local(replaced);
@@ -221,18 +223,18 @@ impl Injector {
             None => What::Nothing,
         };
         let mut carried = local.is_none().then_some(*entry);
-        let result = self.act_twice(as_before, &[(old, name), (new, new_name)], |_| {
+        let result = self.act_twice(as_before, &[(old, name), (new, new_name)], || {
             let moved = match local {
                 Some(local) => What::Now { local, entry: *entry },
                 None => What::Carried,
             };
-            let mut scene = Scene::of(vec![
+            let names = vec![
                 Shown::new(old, name, moved),
                 Shown::new(new, new_name, what_was.clone()),
-            ]);
-            scene.renames = true;
+            ];
+            let mut scene = Scene::of(Deed::Rename, names);
             scene.carried = carried.take();
-            self.act(scene, || rustix::fs::renameat(&old_dir, name, new_dir, new_name))
+            self.act(scene, || rustix::fs::renameat(&old_dir, name, &new_dir, new_name))
         });
         self.session.nodes.renamed((old, name), (new, new_name), false);
         if result.is_err() {
@@ -251,10 +253,10 @@ impl Injector {
         let Some((parent, name)) = self.place(at).filter(|_| is_file) else {
             return self.leftover(local, entry);
         };
-        let Some(dir) = self.enter_only(parent)? else { return self.leftover(local, entry) };
+        let Some(dir) = self.enter(parent)? else { return self.leftover(local, entry) };
         // A new file that is closed as empty as it was made.
-        let only_closed = entry.attr.size == 0
-            && local.is_some_and(|local| self.recent.contains(&(local, entry.attr.mtime)));
+        let only_closed =
+            entry.attr.size == 0 && local.is_some_and(|local| self.recent.contains(&local));
         let size = entry.attr.size;
         let result = self.on_node(parent, name, local, entry, || {
             let flags = OFlags::WRONLY
@@ -262,19 +264,19 @@ impl Injector {
                 | OFlags::NONBLOCK
                 | OFlags::NOCTTY
                 | OFlags::CLOEXEC;
-            match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+            match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
                 Ok(_) if only_closed => Ok(()),
                 Ok(file) => rustix::fs::ftruncate(&file, size),
                 // It is being executed, or this process may not write to it: the time alone.
                 Err(rustix::io::Errno::TXTBSY | rustix::io::Errno::ACCESS) => {
                     let times = times(&entry.attr, false);
-                    rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    rustix::fs::utimensat(&dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
                 }
                 Err(errno) => Err(errno),
             }
         });
         if let Some(local) = local {
-            self.recent.retain(|(recent, _)| *recent != local);
+            self.recent.retain(|recent| *recent != local);
         }
         self.conclude(result, parent, name)
     }
@@ -287,18 +289,18 @@ impl Injector {
         let times = times(&entry.attr, true);
         let Some(at) = at else {
             let Some(local) = local else { return self.leftover(local, entry) };
-            let Some(dir) = self.root.open_dir(&self.session, local)? else {
+            let Some(dir) = self.walk(local)? else {
                 return Ok(Outcome::Unknown);
             };
-            let mut scene = Scene::of(Vec::new());
+            let mut scene = Scene::of(Deed::Touch, Vec::new());
             scene.object = Some((local, reply(entry)));
             self.act(scene, || rustix::fs::utimensat(&dir, ".", &times, AtFlags::empty()))?;
             return Ok(Outcome::Injected);
         };
         let Some((parent, name)) = self.place(at) else { return self.leftover(local, entry) };
-        let Some(dir) = self.enter_only(parent)? else { return self.leftover(local, entry) };
+        let Some(dir) = self.enter(parent)? else { return self.leftover(local, entry) };
         let result = self.on_node(parent, name, local, entry, || {
-            rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            rustix::fs::utimensat(&dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
         });
         self.conclude(result, parent, name)
     }
@@ -311,15 +313,15 @@ impl Injector {
         local: Option<LocalId>,
         entry: &Entry,
         call: impl Fn() -> rustix::io::Result<()>,
-    ) -> Result<Seen, Errno> {
+    ) -> Result<bool, Errno> {
         let as_before = local.is_some() && self.session.nodes.child(parent, name) == local;
         let mut carried = local.is_none().then_some(*entry);
-        self.act_twice(as_before, &[(parent, name)], |_| {
+        self.act_twice(as_before, &[(parent, name)], || {
             let what = match local {
                 Some(local) => What::Now { local, entry: *entry },
                 None => What::Carried,
             };
-            let mut scene = Scene::of(vec![Shown::new(parent, name, what)]);
+            let mut scene = Scene::of(Deed::Touch, vec![Shown::new(parent, name, what)]);
             scene.object = local.map(|local| (local, reply(entry)));
             scene.carried = carried.take();
             self.act(scene, &call)
@@ -332,17 +334,17 @@ impl Injector {
         &self,
         as_before: bool,
         names: &[(LocalId, &[u8])],
-        mut call: impl FnMut(bool) -> Result<Seen, Errno>,
-    ) -> Result<Seen, Errno> {
+        mut call: impl FnMut() -> Result<bool, Errno>,
+    ) -> Result<bool, Errno> {
         if as_before {
-            match call(false) {
-                Ok(seen) if seen.acted => return Ok(seen),
+            match call() {
+                Ok(true) => return Ok(true),
                 Ok(_) | Err(Errno::ENOENT | Errno::ESTALE | Errno::EISDIR | Errno::ENOTDIR) => {}
                 Err(errno) => return Err(errno),
             }
         }
         names.iter().for_each(|(parent, name)| self.expire(*parent, name));
-        call(true)
+        call()
     }
 
     /// Performs a call in the past.
@@ -350,27 +352,24 @@ impl Injector {
         &self,
         scene: Scene,
         call: impl FnOnce() -> rustix::io::Result<()>,
-    ) -> Result<Seen, Errno> {
+    ) -> Result<bool, Errno> {
         self.past.enter(scene);
         let result = call();
-        let (seen, carried) = self.past.leave();
+        let (acted, carried) = self.past.leave();
         if let Some(entry) = carried {
             self.keep_or_give_back(&entry);
         }
-        match result {
-            Ok(()) => Ok(seen),
-            Err(errno) => Err(Errno::from_raw(errno.raw_os_error())),
-        }
+        result.map(|()| acted).map_err(errno)
     }
 
     /// What the kernel refused to do it at least must not remember.
-    fn conclude(&self, result: Result<Seen, Errno>, parent: LocalId, name: &[u8]) -> Delivery {
+    fn conclude(&self, result: Result<bool, Errno>, parent: LocalId, name: &[u8]) -> Delivery {
         match result {
-            Ok(Seen { acted: true }) => {
+            Ok(true) => {
                 self.session.counters.injected.add(1);
                 Ok(Outcome::Injected)
             }
-            Ok(_) => {
+            Ok(false) => {
                 self.expire(parent, name);
                 Ok(Outcome::Refused(Errno::EAGAIN))
             }
@@ -408,20 +407,28 @@ impl Injector {
     }
 
     /// A descriptor of a directory to act in. None if the kernel has lost it.
-    fn enter(&mut self, dir: LocalId, entry: &Entry) -> Result<Option<BorrowedFd<'static>>, Errno> {
-        _ = entry;
-        self.enter_only(dir)
+    fn enter(&mut self, dir: LocalId) -> Result<Option<Arc<OwnedFd>>, Errno> {
+        if let Some((last, fd)) = &self.parent
+            && *last == dir
+        {
+            return Ok(Some(fd.clone()));
+        }
+        let fd = self.walk(dir)?.map(Arc::new);
+        self.parent = fd.clone().map(|fd| (dir, fd));
+        Ok(fd)
     }
 
-    fn enter_only(&mut self, dir: LocalId) -> Result<Option<BorrowedFd<'static>>, Errno> {
-        _ = dir;
-        Ok(None)
+    fn walk(&mut self, dir: LocalId) -> Result<Option<OwnedFd>, Errno> {
+        self.past.enter(Scene::walk());
+        let fd = self.root.open_dir(&self.session, dir);
+        self.past.leave();
+        fd
     }
 
     fn remember(&mut self, local: LocalId, attr: &Attr) {
         if attr.kind() == mode::IFREG && attr.size == 0 {
             self.recent.truncate(RECENT - 1);
-            self.recent.push_front((local, attr.mtime));
+            self.recent.push_front(local);
         }
     }
 
@@ -447,5 +454,26 @@ impl Injector {
         if self.session.nodes.absorb(entry).is_none() {
             self.session.give_back(entry.node, 1);
         }
+    }
+}
+
+impl Drop for Injector {
+    fn drop(&mut self) {
+        self.session.actuators.unregister(self.tid);
+    }
+}
+
+fn reply(entry: &Entry) -> AttrReply {
+    AttrReply { attr: entry.attr, attr_ms: entry.valid.attr_ms }
+}
+
+/// The times that the object has. Setting both is a change of attributes, the second alone one of
+/// content.
+fn times(attr: &Attr, both: bool) -> Timestamps {
+    let time = |time: protocol::Time| Timespec { tv_sec: time.sec, tv_nsec: time.nsec.into() };
+    let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    Timestamps {
+        last_access: if both { time(attr.atime) } else { omit },
+        last_modification: time(attr.mtime),
     }
 }

@@ -54,9 +54,7 @@ fn resolve(point: &Path) -> Result<PathBuf, Error> {
         Err(error) if error.raw_os_error() == Some(NOT_CONNECTED) => {
             let whole = std::path::absolute(point).map_err(failed)?;
             match (whole.parent(), whole.file_name()) {
-                (Some(parent), Some(name)) => {
-                    Ok(parent.canonicalize().map_err(failed)?.join(name))
-                }
+                (Some(parent), Some(name)) => Ok(parent.canonicalize().map_err(failed)?.join(name)),
                 _ => Err(failed(error)),
             }
         }

@@ -164,7 +164,13 @@ impl Server {
         self.handles.lock().unwrap().get(&handle.0).copied().ok_or(Errno::ESTALE)
     }
 
-    fn link(&self, tree: &mut Tree, parent: NodeId, name: Name<'_>, mode: u32) -> Result<u64, Errno> {
+    fn link(
+        &self,
+        tree: &mut Tree,
+        parent: NodeId,
+        name: Name<'_>,
+        mode: u32,
+    ) -> Result<u64, Errno> {
         let dir = self.ino(parent)?;
         if self.child(tree, parent, name).is_ok() {
             return Err(Errno::EEXIST);
@@ -264,7 +270,14 @@ impl Server {
                 send(&Reply::Done);
             }
             Request::StatFs { .. } => {
-                let statfs = StatFs { blocks: 1000, bfree: 500, bsize: 4096, frsize: 4096, namelen: 255, ..Default::default() };
+                let statfs = StatFs {
+                    blocks: 1000,
+                    bfree: 500,
+                    bsize: 4096,
+                    frsize: 4096,
+                    namelen: 255,
+                    ..Default::default()
+                };
                 send(&Reply::StatFs { statfs });
             }
             Request::Open { node, flags } => {
@@ -325,7 +338,8 @@ impl Server {
                         ino: *child,
                         kind,
                         name,
-                        entry: plus.then(|| Entry { attr: tree.files[child].attr, ..Default::default() }),
+                        entry: plus
+                            .then(|| Entry { attr: tree.files[child].attr, ..Default::default() }),
                     };
                     let mut probe = out.clone();
                     if !listing::push(&mut probe, size as usize, &plain) {

@@ -68,6 +68,18 @@ impl<W> LockTable<W> {
         self.files.get(&file)?.held.conflict(wanted).copied()
     }
 
+    /// What is held on a file.
+    pub fn held(&self, file: FileKey) -> impl Iterator<Item = &Range> {
+        self.files.get(&file).into_iter().flat_map(|state| state.held.iter())
+    }
+
+    /// Takes a lock that is known to conflict with nothing.
+    pub fn put(&mut self, file: FileKey, range: Range) -> Woken<W> {
+        let state = self.files.entry(file).or_default();
+        state.held.set(range);
+        if range.exclusive { Vec::new() } else { grant(state) }
+    }
+
     /// Takes a lock, or waits for it if `tag` is given.
     pub fn take(
         &mut self,
@@ -86,7 +98,8 @@ impl<W> LockTable<W> {
             woken = grant(state);
         }
         let state = self.files.entry(file).or_default();
-        let count = state.held.iter().filter(|held| held.owner.session == wanted.owner.session).count();
+        let count =
+            state.held.iter().filter(|held| held.owner.session == wanted.owner.session).count();
         let outcome = if count + state.waiting.len() >= MAX_LOCKS {
             Outcome::Refused(answer, Errno::ENOLCK)
         } else if state.held.conflict(&wanted).is_none() {
@@ -187,9 +200,12 @@ impl<W> LockTable<W> {
         false
     }
 
-    fn blockers<'a>(&'a self, file: FileKey, wanted: &'a Range) -> impl Iterator<Item = Owner> + 'a {
-        let held = self.files.get(&file).into_iter().flat_map(|state| state.held.iter());
-        held.filter(move |held| held.conflicts(wanted)).map(|held| held.owner)
+    fn blockers<'a>(
+        &'a self,
+        file: FileKey,
+        wanted: &'a Range,
+    ) -> impl Iterator<Item = Owner> + 'a {
+        self.held(file).filter(move |held| held.conflicts(wanted)).map(|held| held.owner)
     }
 
     fn tidy(&mut self, file: FileKey) {

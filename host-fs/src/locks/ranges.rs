@@ -192,7 +192,12 @@ mod tests {
     fn a_range_may_end_at_the_last_byte_there_is() {
         let mut ranges = Ranges::default();
         let whole = Range {
-            owner: owner(1), handle: HandleId(1), pid: 0, exclusive: true, start: 0, end: u64::MAX,
+            owner: owner(1),
+            handle: HandleId(1),
+            pid: 0,
+            exclusive: true,
+            start: 0,
+            end: u64::MAX,
         };
         ranges.set(whole);
         ranges.set(Range { start: 10, end: u64::MAX, ..whole });

@@ -9,7 +9,9 @@
 //! An *anchor* is a descriptor that holds an object without opening it for data: `O_PATH` on Linux,
 //! `O_EVTONLY | O_SYMLINK` on macOS. It never blocks on a fifo, starts no device, and is what
 //! [`stat`], [`reopen`], [`link`] and the functions on an [`Object`] act on. Any other descriptor of
-//! an object may stand in for its anchor.
+//! an object may stand in for its anchor. Where macOS cannot open an object so (sockets, fifos,
+//! devices, what this user may not read), the anchor is a descriptor that stands for it; see
+//! `macos/hold.rs`.
 //!
 //! # Errors
 //! Every function returns a Linux errno, whatever the host's own numbers are.

@@ -19,7 +19,13 @@ pub fn in_group(caller: &Caller<'_>, gid: u32) -> bool {
 }
 
 /// Whether the caller may read, write, execute. `EACCES` if not.
-pub fn access(caller: &Caller<'_>, uid: u32, gid: u32, mode: u32, wanted: AccessMask) -> Result<(), Errno> {
+pub fn access(
+    caller: &Caller<'_>,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    wanted: AccessMask,
+) -> Result<(), Errno> {
     if is_root(caller) {
         let executable = mode & mode::IFMT == mode::IFDIR || mode & 0o111 != 0;
         let refused = wanted.contains(AccessMask::EXEC) && !executable;
@@ -36,7 +42,12 @@ pub fn access(caller: &Caller<'_>, uid: u32, gid: u32, mode: u32, wanted: Access
 }
 
 /// Whether the caller may remove or rename an entry of a directory with the sticky bit.
-pub fn may_remove(caller: &Caller<'_>, dir_mode: u32, dir_uid: u32, entry_uid: u32) -> Result<(), Errno> {
+pub fn may_remove(
+    caller: &Caller<'_>,
+    dir_mode: u32,
+    dir_uid: u32,
+    entry_uid: u32,
+) -> Result<(), Errno> {
     let sticky = dir_mode & 0o1000 != 0;
     let owner = caller.uid == dir_uid || caller.uid == entry_uid;
     if sticky && !owner && !is_root(caller) { Err(Errno::EPERM) } else { Ok(()) }

@@ -64,7 +64,8 @@ impl Record {
             rdev: number(10)?,
             held: number(8)?,
         };
-        let known = record.mode & !(mode::IFMT | mode::PERMISSIONS) == 0 && record.held & !HELD == 0;
+        let known =
+            record.mode & !(mode::IFMT | mode::PERMISSIONS) == 0 && record.held & !HELD == 0;
         (known && fields.next().is_none()).then_some(record)
     }
 

@@ -44,8 +44,6 @@ pub enum Echo {
     MovedTo(PlaceHash),
     /// Attributes were set.
     Attrib(NodeId),
-    /// The name was made by another, but was gone before it could be told: its end is no news.
-    Unborn(PlaceHash),
 }
 
 /// Expected hints, each consumed once.

@@ -53,6 +53,10 @@ pub const SETTLE: Duration = Duration::from_micros(500);
 pub const OWN_WAIT: Duration = Duration::from_millis(20);
 /// How long it waits for the guest's own act on the same name, and then is judged as it is.
 pub const OWN_NAME_WAIT: Duration = Duration::from_secs(1);
+/// How long a name that came and went may be spoken of.
+const UNBORN_WAIT: Duration = Duration::from_secs(2);
+/// How many such names are remembered.
+const MOST_UNBORN: usize = 256;
 /// Time between two attempts at the waiting hints, at first; it doubles up to [`OWN_WAIT`].
 const RETRY: Duration = Duration::from_micros(100);
 /// A state that changed no longer ago than this when it was first told may have hints under way.
@@ -122,6 +126,14 @@ struct Waiting {
     since: Instant,
 }
 
+/// A name that another made, and that led nowhere any more when it was looked at: the guest was not
+/// told. If it was removed, its end is no news; if it was renamed, its beginning still is.
+struct Unborn {
+    hash: PlaceHash,
+    passed: Events,
+    until: Instant,
+}
+
 struct Settling {
     hash: PlaceHash,
     at: OwnedPlace,
@@ -149,6 +161,7 @@ pub struct Reconciler {
     in_flight: InFlight,
     moves: Moves,
     settling: Vec<Settling>,
+    unborn: Vec<Unborn>,
     waiting: VecDeque<Waiting>,
     retry: Duration,
     retry_at: Option<Instant>,
@@ -486,7 +499,7 @@ impl Reconciler {
         if let Some(origin) = self.moves.land(here.hash) {
             return self.moved_out(origin);
         }
-        if self.echoes.consume(Echo::Unborn(here.hash), now) {
+        if self.take_unborn(here).is_some() {
             return;
         }
         let node = match self.memory.at(here.dir, here.name) {
@@ -515,8 +528,21 @@ impl Reconciler {
         }
         // Its writing, its closing and its mode may be part of the state already.
         if !self.emit_created(here, Events::all(), lookup) {
-            self.echoes.expect(Echo::Unborn(here.hash), now);
+            self.unborn(now, here);
         }
+    }
+
+    fn unborn(&mut self, now: Instant, here: Here<'_>) {
+        self.unborn.retain(|name| name.until > now && name.hash != here.hash);
+        if self.unborn.len() < MOST_UNBORN {
+            let until = now + UNBORN_WAIT;
+            self.unborn.push(Unborn { hash: here.hash, passed: Events::empty(), until });
+        }
+    }
+
+    fn take_unborn(&mut self, here: Here<'_>) -> Option<Events> {
+        let index = self.unborn.iter().position(|name| name.hash == here.hash)?;
+        Some(self.unborn.swap_remove(index).passed)
     }
 
     fn judge_moved_from(&mut self, now: Instant, here: Here<'_>, hint: &Hint) {
@@ -524,12 +550,13 @@ impl Reconciler {
         if self.echo(now, Echo::MovedFrom(here.hash)) {
             return;
         }
-        self.echoes.consume(Echo::Unborn(here.hash), now);
+        let unborn = self.take_unborn(here);
         let origin = self.moves.land(here.hash).unwrap_or_else(|| Origin {
             at: here.owned(),
             hash: here.hash,
             node: self.memory.at(here.dir, here.name),
             is_dir: hint.is_dir,
+            unborn,
         });
         if hint.cookie == 0 {
             self.moved_out(origin);
@@ -554,7 +581,7 @@ impl Reconciler {
         }
         let Some(origin) = origin else {
             if !self.emit_created(here, Events::empty(), lookup) {
-                self.echoes.expect(Echo::Unborn(here.hash), now);
+                self.unborn(now, here);
             }
             return;
         };
@@ -582,7 +609,12 @@ impl Reconciler {
     ) {
         let (node, attr) = match lookup.look(here.dir, here.name) {
             Looked::There { node, attr } => (node, attr),
-            Looked::Absent => return,
+            Looked::Absent => {
+                if let Some(unborn) = self.unborn.iter_mut().find(|name| name.hash == here.hash) {
+                    unborn.passed |= Events::CONTENT;
+                }
+                return;
+            }
             Looked::Failed => return self.doubt(here.dir),
         };
         let known = node.and_then(|node| self.memory.node(node));
@@ -712,6 +744,9 @@ impl Reconciler {
         }
         let replaced = self.memory.at(to.dir, to.name).filter(|told| *told != entry.node);
         let before = self.memory.node(entry.node).map(|known| known.print);
+        if let Some(passed) = origin.unborn.filter(|_| before.is_none()) {
+            self.emit_beginning(from, &entry, passed, lookup);
+        }
         self.tell(to, &entry, Events::empty(), Events::empty());
         let (from, replaced) = (from.owned(), replaced.unwrap_or(NodeId(0)));
         self.push(OwnedChange::Renamed { from, to: to.owned(), entry, replaced });
@@ -726,9 +761,33 @@ impl Reconciler {
         }
     }
 
+    /// A file was made, written and renamed before anyone could look, as editors do when they save.
+    fn emit_beginning(
+        &mut self,
+        from: Here<'_>,
+        to: &Entry,
+        passed: Events,
+        lookup: &mut dyn Lookup,
+    ) {
+        let is_link = to.attr.kind() == mode::IFLNK;
+        let target = if is_link { lookup.target(to.node) } else { None };
+        let mut entry = || lookup.entry_of(to.node);
+        if let Some(entry) = entry() {
+            self.push(OwnedChange::Created { at: from.owned(), entry, target });
+        }
+        if passed.contains(Events::CONTENT)
+            && let Some(entry) = entry()
+        {
+            self.push(OwnedChange::Modified { at: from.owned(), entry });
+        }
+    }
+
     /// The object left its name for somewhere unknown.
     fn moved_out(&mut self, origin: Origin) {
-        let Origin { at, node, is_dir, .. } = origin;
+        let Origin { at, node, is_dir, unborn, .. } = origin;
+        if unborn.is_some() {
+            return; // Its beginning was not told, nor is its end.
+        }
         if node.is_some() && self.memory.at(at.parent, &at.name) == node {
             self.memory.tell_none(at.parent, &at.name);
         }
@@ -744,6 +803,7 @@ impl Reconciler {
         self.echoes.clear();
         self.moves = Moves::default();
         self.settling.clear();
+        self.unborn.clear();
         self.waiting.clear();
         self.retry_at = None;
         let dirs: Vec<_> = self.memory.watched().collect();

@@ -1,6 +1,6 @@
 //! Renames of which only a part is known yet.
 
-use super::OwnedPlace;
+use super::{Events, OwnedPlace};
 use super::echo::PlaceHash;
 use protocol::NodeId;
 use std::time::Instant;
@@ -16,6 +16,8 @@ pub struct Origin {
     pub node: Option<NodeId>,
     /// Whether it is a directory.
     pub is_dir: bool,
+    /// What happened under this name since it was made, if the guest was not told of it.
+    pub unborn: Option<Events>,
 }
 
 /// An object that left its name.

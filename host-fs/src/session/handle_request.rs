@@ -34,7 +34,9 @@ fn subject(request: &Request<'_>) -> Subject {
         | Request::Open { node, .. }
         | Request::SetXattr { node, .. }
         | Request::RemoveXattr { node, .. } => Subject::Node(node),
-        Request::Write { handle, .. } | Request::Fallocate { handle, .. } => Subject::Handle(handle),
+        Request::Write { handle, .. } | Request::Fallocate { handle, .. } => {
+            Subject::Handle(handle)
+        }
         Request::CopyRange { target, .. } => Subject::Handle(target),
         _ => Subject::None,
     }
@@ -74,9 +76,11 @@ impl Session {
                 self.set_lock(tag, *handle, lock, *wait, respond);
             }
             Request::Read { handle, offset, size } => {
-                self.answer_bytes(respond, |buffer| self.read(*handle, *offset, *size, buffer), |data| {
-                    Reply::Data { data: Payload(data) }
-                });
+                self.answer_bytes(
+                    respond,
+                    |buffer| self.read(*handle, *offset, *size, buffer),
+                    |data| Reply::Data { data: Payload(data) },
+                );
             }
             Request::ReadDir { handle, cookie, size, plus } => {
                 self.answer_bytes(
@@ -93,17 +97,21 @@ impl Session {
                 );
             }
             Request::ListXattr { node } => {
-                self.answer_bytes(respond, |buffer| self.list_xattr(*node, buffer), |data| {
-                    Reply::Data { data: Payload(data) }
-                });
+                self.answer_bytes(
+                    respond,
+                    |buffer| self.list_xattr(*node, buffer),
+                    |data| Reply::Data { data: Payload(data) },
+                );
             }
             Request::ReadLink { node } => {
-                self.answer_bytes(respond, |buffer| self.read_link(*node, buffer), |data| {
-                    match Target::new(data) {
+                self.answer_bytes(
+                    respond,
+                    |buffer| self.read_link(*node, buffer),
+                    |data| match Target::new(data) {
                         Ok(target) => Reply::Target { target },
                         Err(_) => Reply::Error { errno: Errno::EIO },
-                    }
-                });
+                    },
+                );
             }
             _ => {
                 let result = self.serve(caller, request);
@@ -157,7 +165,11 @@ impl Session {
     }
 
     /// Everything that is answered at once and carries no bytes.
-    fn serve(self: &Arc<Self>, caller: &Caller<'_>, request: &Request<'_>) -> Result<Reply<'static>> {
+    fn serve(
+        self: &Arc<Self>,
+        caller: &Caller<'_>,
+        request: &Request<'_>,
+    ) -> Result<Reply<'static>> {
         Ok(match *request {
             Request::Attach { name } => Reply::Attached { attached: self.attach(name.as_bytes())? },
             Request::Detach { attachment } => {

@@ -7,8 +7,8 @@ use crate::os::{self, DirStream};
 use crate::ownership;
 use parking_lot::Mutex;
 use protocol::{
-    AccessMask, Caller, Errno, FallocateMode, HandleId, LockOwner, NodeId, OpenFlags, Whence, limits,
-    mode,
+    AccessMask, Caller, Errno, FallocateMode, HandleId, LockOwner, NodeId, OpenFlags, Whence,
+    limits, mode,
 };
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -79,11 +79,7 @@ impl Session {
     }
 
     /// Runs what changes the content of an open file, between the observer's `will` and `did`.
-    fn writing<T>(
-        &self,
-        file: &OpenFile,
-        write: impl FnOnce(&OpenFile) -> Result<T>,
-    ) -> Result<T> {
+    fn writing<T>(&self, file: &OpenFile, write: impl FnOnce(&OpenFile) -> Result<T>) -> Result<T> {
         let act = Act::Write { node: file.node };
         self.observer().will(&act);
         let result = write(file);

@@ -30,11 +30,11 @@ impl Session {
         if stream.position() != cookie {
             stream.seek(cookie)?;
         }
-        let dir = self.dir_of(&open, stream.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?);
+        let dir =
+            self.dir_of(&open, stream.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?);
         self.watch(&dir);
         let mut name = Vec::with_capacity(limits::MAX_NAME);
-        loop {
-            let Some(raw) = stream.peek()? else { break };
+        while let Some(raw) = stream.peek()? {
             name.clear();
             name.extend_from_slice(raw.name);
             let dots = matches!(name.as_slice(), b"." | b"..");

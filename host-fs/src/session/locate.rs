@@ -47,8 +47,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Runs something on the object. A listing in progress keeps others from an open directory, so
-    /// that case is retried by the guest.
+    /// Runs something on the object.
     pub fn on<T>(&self, work: impl FnOnce(Object<'_>) -> Result<T>) -> Result<T> {
         let place = self.place.as_ref().map(|(dir, name)| (dir.as_fd(), &**name));
         let kind = self.stat.mode & mode::IFMT;
@@ -57,7 +56,7 @@ impl Found {
             Held::Dir(fd) => work(Object { fd: fd.as_fd(), kind, place }),
             Held::Open(Handle::File(file)) => work(Object { fd: file.fd.as_fd(), kind, place }),
             Held::Open(Handle::Dir(dir)) => {
-                let stream = dir.stream.lock();
+                let stream = dir.quiet()?;
                 work(Object { fd: stream.as_fd(), kind, place })
             }
         }
@@ -178,12 +177,13 @@ impl Session {
         let open = known.open.as_ref().ok_or(Errno::ESTALE)?;
         let now = match open {
             Handle::File(file) => os::present_path(file.fd.as_fd()),
-            Handle::Dir(dir) => os::present_path(dir.stream.lock().as_fd()),
+            Handle::Dir(dir) => dir.quiet().and_then(|stream| os::present_path(stream.as_fd())),
         };
         let now = now.map_err(|_| Errno::ESTALE)?;
         let root = os::present_path(known.export.root.as_fd()).map_err(|_| Errno::ESTALE)?;
         let rest = now.strip_prefix(root.as_slice()).ok_or(Errno::ESTALE)?;
-        let rest = if root == b"/" { rest } else { rest.strip_prefix(b"/").ok_or(Errno::ESTALE)? };
+        let rest =
+            if root == b"/" { rest } else { rest.strip_prefix(b"/").ok_or(Errno::ESTALE)? };
         let fd = os::open_beneath(known.export.root.as_fd(), rest).map_err(|_| Errno::ESTALE)?;
         let stat = os::stat(fd.as_fd())?;
         if known.export.identity(&stat) == known.node.identity {
@@ -249,7 +249,7 @@ impl Session {
                 Ok(found) => Ok(found),
                 // Removed and open.
                 Err(Errno::ESTALE) => {
-                    let stat = os::stat(dir.stream.lock().as_fd())?;
+                    let stat = os::stat(dir.quiet()?.as_fd())?;
                     let held = Held::Open(Handle::Dir(dir));
                     Ok(Found { held, stat, export: known.export, place: None })
                 }

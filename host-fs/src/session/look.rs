@@ -122,7 +122,9 @@ impl Session {
         let Some((parent, name)) = self.name_of(node, 0)? else { return Ok(None) };
         let Ok(dir) = self.dir(parent) else { return Ok(None) };
         match self.stat_name(&dir, &name)? {
-            Some(stat) if dir.export.identity(&stat) == known.identity => Ok(Some((dir, name, stat))),
+            Some(stat) if dir.export.identity(&stat) == known.identity => {
+                Ok(Some((dir, name, stat)))
+            }
             _ => Ok(None),
         }
     }

@@ -30,9 +30,7 @@ use crate::node::NodeTable;
 use crate::observe::{Blind, Observer};
 use crate::server::{NoticeSink, Server};
 use parking_lot::Mutex;
-use protocol::{
-    Attached, Attachment, Entry, Errno, HandleId, NodeId, Reply, Validity, limits,
-};
+use protocol::{Attached, Attachment, Entry, Errno, HandleId, NodeId, Reply, Validity, limits};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -121,7 +119,7 @@ impl Session {
 
     /// How many nodes and handles it has now.
     pub(crate) fn sizes(&self) -> (usize, usize) {
-        (self.state.lock().nodes.len(), self.share.used())
+        (self.state.lock().nodes.count(), self.share.used())
     }
 
     fn attach(&self, name: &[u8]) -> Result<Attached, Errno> {

@@ -28,10 +28,11 @@ impl Session {
         let act = Act::Link { node, at: Place { parent, name } };
         self.watch(&dir);
         self.observer().will(&act);
-        let result = found.on(|object| os::link(object, dir.as_fd(), name.as_bytes())).and_then(|()| {
-            let stat = self.stat_name(&dir, name.as_bytes())?.ok_or(Errno::ENOENT)?;
-            self.entry(&dir, name.as_bytes(), &stat)
-        });
+        let result =
+            found.on(|object| os::link(object, dir.as_fd(), name.as_bytes())).and_then(|()| {
+                let stat = self.stat_name(&dir, name.as_bytes())?.ok_or(Errno::ENOENT)?;
+                self.entry(&dir, name.as_bytes(), &stat)
+            });
         let done = |entry: &Entry| (entry.node, entry.attr);
         let (node, attr) = result.as_ref().map(done).unwrap_or_default();
         let outcome = Done { node: Some(node), attr: Some(&attr), ..Done::default() };
@@ -95,13 +96,8 @@ impl Session {
         let act = Act::Rename { from, to, exchange };
         self.watch(&new_dir);
         self.observer().will(&act);
-        let result = os::rename(
-            dir.as_fd(),
-            name.as_bytes(),
-            new_dir.as_fd(),
-            new_name.as_bytes(),
-            flags,
-        );
+        let result =
+            os::rename(dir.as_fd(), name.as_bytes(), new_dir.as_fd(), new_name.as_bytes(), flags);
         // Two names of one object: rename does nothing, and both stay.
         let same = target.as_ref().is_some_and(|t| (t.dev, t.ino) == (source.dev, source.ino));
         if result.is_ok() && !same {

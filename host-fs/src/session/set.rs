@@ -234,7 +234,8 @@ fn set_mapped(
     }
     if set.mask.contains(SetAttrMask::MODE) {
         let bits = set.mode & mode::PERMISSIONS;
-        let bits = if old.is_some() { ownership::mode_for_chmod(caller, owner.1, bits) } else { bits };
+        let bits =
+            if old.is_some() { ownership::mode_for_chmod(caller, owner.1, bits) } else { bits };
         full = full & mode::IFMT | bits;
     }
     let needed = old.is_some() || moves || !Record::holds(full, attr.kind());
@@ -262,8 +263,7 @@ fn set_mapped(
 /// Whether a record lets the caller set this.
 fn check_recorded(caller: &Caller<'_>, attr: &Attr, by_handle: bool, set: &SetAttr) -> Result<()> {
     let owns = caller.uid == attr.uid || ownership::is_root(caller);
-    let may_write =
-        || ownership::access(caller, attr.uid, attr.gid, attr.mode, AccessMask::WRITE);
+    let may_write = || ownership::access(caller, attr.uid, attr.gid, attr.mode, AccessMask::WRITE);
     if set.mask.contains(SetAttrMask::MODE) && !owns {
         // The kernel takes set-id bits from a file that somebody else writes to.
         let (bits, old) = (set.mode & mode::PERMISSIONS, attr.mode & mode::PERMISSIONS);

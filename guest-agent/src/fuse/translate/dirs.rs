@@ -18,7 +18,7 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
         }
         Op::ReleaseDir { handle } => match view.handles.remove(handle, view.epoch) {
             (Some(handle), _) => Ask::ReleaseDir { handle },
-            _ => return Err(Stop::Answer(Answer::Done)),
+            _ => return Err(Stop::Done),
         },
         Op::FsyncDir { handle, data_only } => {
             Ask::Fsync { handle: view.handle(handle)?, data_only }

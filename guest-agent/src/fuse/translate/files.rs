@@ -57,7 +57,7 @@ pub(super) fn begin<'a>(
             match view.handle(handle) {
                 Ok(handle) => Ask::Flush { handle, owner },
                 // The locks went with the connection.
-                Err(Stop::Stale(_)) => return Err(Stop::Answer(Answer::Done)),
+                Err(Stop::Stale(_)) => return Err(Stop::Done),
                 Err(stop) => return Err(stop),
             }
         }
@@ -68,7 +68,7 @@ pub(super) fn begin<'a>(
                 }
                 Ask::Release { handle }
             }
-            _ => return Err(Stop::Answer(Answer::Done)),
+            _ => return Err(Stop::Done),
         },
         Op::Fsync { handle, data_only } => Ask::Fsync { handle: view.handle(handle)?, data_only },
         Op::Fallocate { handle, offset, length, mode } => {
@@ -103,7 +103,7 @@ fn open_flags(view: &View<'_>, kernel: u32, attempt: u8) -> OpenFlags {
     if view.policy.consistency == Consistency::Delegated {
         flags -= OpenFlags::APPEND;
         if attempt == 0 && flags.contains(OpenFlags::WRONLY) {
-            flags = flags - OpenFlags::WRONLY | OpenFlags::RDWR;
+            flags = (flags - OpenFlags::WRONLY) | OpenFlags::RDWR;
         }
     }
     flags
@@ -112,7 +112,9 @@ fn open_flags(view: &View<'_>, kernel: u32, attempt: u8) -> OpenFlags {
 /// A file that the caller may write but not read is opened only to write at the second attempt.
 pub(super) fn retries(view: &View<'_>, operation: &Op<'_>, attempt: u8, errno: Errno) -> bool {
     let (Op::Open { flags } | Op::Create { flags, .. }) = operation else { return false };
-    attempt == 0 && errno == Errno::EACCES && open_flags(view, *flags, 0) != open_flags(view, *flags, 1)
+    attempt == 0
+        && errno == Errno::EACCES
+        && open_flags(view, *flags, 0) != open_flags(view, *flags, 1)
 }
 
 /// Pages written back have an offset even if the file was opened to append.
@@ -139,11 +141,7 @@ pub(super) fn finish<'r>(
     let answer = match (&request.operation, reply) {
         (Op::Open { flags }, Reply::Opened { handle }) => {
             let asked = open_flags(view, *flags, attempt);
-            let answer = Answer::Opened(opened(view, parent, *handle, asked));
-            if asked.contains(OpenFlags::TRUNC) && must_drop_set_id(view, parent, request) {
-                return Some(Finish::Then(FollowUp::DropSetId(parent, answer)));
-            }
-            answer
+            Answer::Opened(opened(view, parent, *handle, asked))
         }
         (Op::Create { name, flags, .. }, Reply::Created { created }) => {
             let local = view.nodes.found(parent, name.as_bytes(), &created.entry);
@@ -201,8 +199,8 @@ fn opened(view: &View<'_>, node: LocalId, handle: HandleId, asked: OpenFlags) ->
     abi::OpenOut { fh, open_flags: kernel.bits(), backing_id: 0 }
 }
 
-/// The kernel takes set-id bits away when it writes through its cache or changes a size, but
-/// neither when it writes past the cache nor when `O_TRUNC` is left to us.
+/// The kernel takes set-id bits away when it writes through its cache or changes a size, but not
+/// when it writes past the cache.
 fn must_drop_set_id(view: &View<'_>, node: LocalId, request: &Request<'_>) -> bool {
     let mode = view.nodes.known(node).map_or(0, |known| known.mode);
     request.header.uid != 0 && drop_set_id(mode) != mode

@@ -53,10 +53,12 @@ pub struct View<'m> {
 }
 
 /// Why no request is to be sent.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
-    /// The answer is known.
-    Answer(Answer<'static>),
+    /// It fails.
+    Error(Errno),
+    /// It is done already.
+    Done,
     /// Something belongs to an earlier connection and has to be found again first.
     Stale(Need),
 }
@@ -94,7 +96,7 @@ pub enum FollowUp {
 
 impl From<Errno> for Stop {
     fn from(errno: Errno) -> Self {
-        Self::Answer(Answer::Error(errno))
+        Self::Error(errno)
     }
 }
 
@@ -137,8 +139,8 @@ pub fn begin<'a>(
         | Op::RmDir { .. }
         | Op::Rename { .. }
         | Op::Link { .. } => names::begin(view, node, &request.operation),
-        Op::GetAttr { .. }
-        | Op::Statx { .. }
+        Op::GetAttr
+        | Op::Statx
         | Op::SetAttr { .. }
         | Op::ReadLink
         | Op::StatFs
@@ -208,8 +210,8 @@ pub fn is_repeatable(view: &View<'_>, operation: &Operation<'_>) -> bool {
     use Operation as Op;
     match operation {
         Op::Lookup { .. }
-        | Op::GetAttr { .. }
-        | Op::Statx { .. }
+        | Op::GetAttr
+        | Op::Statx
         | Op::SetAttr { .. }
         | Op::ReadLink
         | Op::Read { .. }
@@ -226,7 +228,9 @@ pub fn is_repeatable(view: &View<'_>, operation: &Operation<'_>) -> bool {
         | Op::GetLock { .. } => true,
         // Locks of a lost connection are gone: taking one again is taking it once.
         Op::SetLock { .. } | Op::Open { .. } => true,
-        Op::Write { handle, write_flags, .. } => files::writes_at_offset(view, *handle, *write_flags),
+        Op::Write { handle, write_flags, .. } => {
+            files::writes_at_offset(view, *handle, *write_flags)
+        }
         _ => false,
     }
 }

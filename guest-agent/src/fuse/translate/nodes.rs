@@ -6,8 +6,8 @@ use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::nodes::LocalId;
 use protocol::{
-    AccessMask, Errno, OwnershipMode, Reply, Request as Ask, SetAttr, SetAttrMask, Time, XattrFlags,
-    XattrValue, mode,
+    AccessMask, Errno, OwnershipMode, Reply, Request as Ask, SetAttr, SetAttrMask, Time,
+    XattrFlags, XattrValue, mode,
 };
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
@@ -17,7 +17,7 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
     let local = node;
     let node = view.node(local)?;
     Ok(match operation {
-        Op::GetAttr { .. } | Op::Statx { .. } => Ask::GetAttr { node },
+        Op::GetAttr | Op::Statx => Ask::GetAttr { node },
         Op::SetAttr { set } => {
             let valid = FattrMask::from_bits_retain(set.valid);
             let set_attr = set_attr(set, valid);
@@ -51,7 +51,7 @@ fn access_without_server(view: &View<'_>, mask: u32) -> Result<(), Stop> {
     }
     // F_OK: the node exists, or the kernel could not ask.
     if AccessMask::from_bits_truncate(mask).is_empty() {
-        return Err(Stop::Answer(Answer::Done));
+        return Err(Stop::Done);
     }
     Ok(())
 }
@@ -87,11 +87,11 @@ pub(super) fn finish<'r>(
 ) -> Option<Finish<'r>> {
     let local = LocalId(request.node());
     let answer = match (&request.operation, reply) {
-        (Op::GetAttr { .. } | Op::SetAttr { .. }, Reply::Attr { attr }) => {
+        (Op::GetAttr | Op::SetAttr { .. }, Reply::Attr { attr }) => {
             view.nodes.note_attr(local, &attr.attr);
             Answer::Attr(reply::attr_out(attr))
         }
-        (Op::Statx { .. }, Reply::Attr { attr }) => {
+        (Op::Statx, Reply::Attr { attr }) => {
             view.nodes.note_attr(local, &attr.attr);
             reply::statx(attr)
         }

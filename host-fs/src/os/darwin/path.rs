@@ -54,7 +54,9 @@ mod tests {
         for path in [b"a".as_slice(), b"a/b", b"...", b"a/..b"] {
             assert!(is_plain(path), "{path:?}");
         }
-        for path in [b"".as_slice(), b"/a", b"a/", b"a//b", b".", b"a/..", b"../a", b"a/./b", b"a\0b"] {
+        for path in
+            [b"".as_slice(), b"/a", b"a/", b"a//b", b".", b"a/..", b"../a", b"a/./b", b"a\0b"]
+        {
             assert!(!is_plain(path), "{path:?}");
         }
     }

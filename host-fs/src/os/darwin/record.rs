@@ -83,7 +83,8 @@ mod tests {
         if let Some(error) = error {
             record.extend_from_slice(&error.to_ne_bytes());
         }
-        let behind = 8 + if has & OBJTYPE != 0 { 4 } else { 0 } + if has & FILEID != 0 { 8 } else { 0 };
+        let behind =
+            8 + if has & OBJTYPE != 0 { 4 } else { 0 } + if has & FILEID != 0 { 8 } else { 0 };
         record.extend_from_slice(&(behind as u32).to_ne_bytes());
         record.extend_from_slice(&(name.len() as u32 + 1).to_ne_bytes());
         if has & OBJTYPE != 0 {

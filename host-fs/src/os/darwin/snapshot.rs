@@ -68,7 +68,8 @@ impl Snapshot {
         let missing: Vec<usize> = {
             let names: FxHashSet<&[u8]> =
                 (0..known).filter_map(|at| self.get(at)).map(|(.., name)| name).collect();
-            let is_new = |at: &usize| other.get(*at).is_some_and(|(.., name)| !names.contains(name));
+            let is_new =
+                |at: &usize| other.get(*at).is_some_and(|(.., name)| !names.contains(name));
             (0..other.len()).filter(is_new).collect()
         };
         for at in missing {

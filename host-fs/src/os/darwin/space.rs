@@ -42,7 +42,11 @@ mod tests {
         ];
         for ((offset, length, size), (head, hole, tail)) in cases {
             let plan = zeroing(offset, length, size, 4096);
-            assert_eq!(plan, Zeroing { write: [head, tail], punch: hole }, "{offset}+{length}/{size}");
+            assert_eq!(
+                plan,
+                Zeroing { write: [head, tail], punch: hole },
+                "{offset}+{length}/{size}"
+            );
         }
     }
 
@@ -62,8 +66,10 @@ mod tests {
                     let (offset, length, size) = (offset * 301, length * 499, 15_000);
                     let plan = zeroing(offset, length, size, block);
                     let [head, tail] = plan.write;
-                    let covered: u64 =
-                        [&head, &plan.punch, &tail].iter().map(|r| r.end.saturating_sub(r.start)).sum();
+                    let covered: u64 = [&head, &plan.punch, &tail]
+                        .iter()
+                        .map(|r| r.end.saturating_sub(r.start))
+                        .sum();
                     assert_eq!(covered, (offset + length).min(size).saturating_sub(offset));
                     if !plan.punch.is_empty() {
                         assert_eq!((plan.punch.start % block, plan.punch.end % block), (0, 0));

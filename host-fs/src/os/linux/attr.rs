@@ -9,9 +9,12 @@ use super::{MagicLink, errno};
 use crate::os::{Object, SetTime};
 use protocol::limits::MAX_XATTR_VALUE;
 use protocol::{Errno, Time, XattrFlags, mode};
-use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
+
+/// Room for most attributes.
+const FEW: usize = 256;
 
 /// The default ACL of a directory.
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
@@ -21,8 +24,7 @@ pub fn set_mode(object: Object<'_>, bits: u32) -> Result<(), Errno> {
         return Err(Errno::EOPNOTSUPP);
     }
     let bits = Mode::from_raw_mode(bits & mode::PERMISSIONS);
-    rustix::fs::chmodat(CWD, MagicLink::of(object.fd).path(), bits, AtFlags::empty())
-        .map_err(errno)
+    rustix::fs::chmodat(CWD, MagicLink::of(object.fd).path(), bits, AtFlags::empty()).map_err(errno)
 }
 
 pub fn set_owner(object: Object<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
@@ -46,7 +48,9 @@ fn timespec(time: SetTime) -> Timespec {
     match time {
         SetTime::Omit => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         SetTime::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-        SetTime::To(Time { sec, nsec }) => Timespec { tv_sec: sec, tv_nsec: nsec.min(999_999_999).into() },
+        SetTime::To(Time { sec, nsec }) => {
+            Timespec { tv_sec: sec, tv_nsec: nsec.min(999_999_999).into() }
+        }
     }
 }
 
@@ -67,28 +71,45 @@ fn xattr_path(object: &Object<'_>) -> Result<MagicLink, Errno> {
 
 pub fn get_xattr(object: Object<'_>, name: &[u8], value: &mut Vec<u8>) -> Result<(), Errno> {
     let link = xattr_path(&object)?;
-    value.clear();
-    value.reserve(MAX_XATTR_VALUE);
+    let path = link.path();
     if object.kind == mode::IFLNK {
-        rustix::fs::lgetxattr(link.path(), name, spare_capacity(value))
+        grow(value, |room| rustix::fs::lgetxattr(path, name, room))
     } else {
-        rustix::fs::getxattr(link.path(), name, spare_capacity(value))
+        grow(value, |room| rustix::fs::getxattr(path, name, room))
     }
-    .map(drop)
-    .map_err(errno)
 }
 
 pub fn list_xattr(object: Object<'_>, names: &mut Vec<u8>) -> Result<(), Errno> {
     let link = xattr_path(&object)?;
-    names.clear();
-    names.reserve(MAX_XATTR_VALUE);
+    let path = link.path();
     if object.kind == mode::IFLNK {
-        rustix::fs::llistxattr(link.path(), spare_capacity(names))
+        grow(names, |room| rustix::fs::llistxattr(path, room))
     } else {
-        rustix::fs::listxattr(link.path(), spare_capacity(names))
+        grow(names, |room| rustix::fs::listxattr(path, room))
     }
-    .map(drop)
-    .map_err(errno)
+}
+
+/// Runs a call that fills a buffer: first with little room, since the kernel clears a buffer of its
+/// own of that size, then with the most there can be.
+fn grow(
+    out: &mut Vec<u8>,
+    call: impl Fn(&mut [MaybeUninit<u8>]) -> rustix::io::Result<(&mut [u8], &mut [MaybeUninit<u8>])>,
+) -> Result<(), Errno> {
+    for room in [FEW, MAX_XATTR_VALUE] {
+        out.clear();
+        out.reserve(room);
+        let got = call(&mut out.spare_capacity_mut()[..room]).map(|(got, _)| got.len());
+        match got {
+            Ok(got) => {
+                // SAFETY: the call has filled so many bytes of the empty vector's capacity.
+                unsafe { out.set_len(got) };
+                return Ok(());
+            }
+            Err(rustix::io::Errno::RANGE) => {}
+            Err(error) => return Err(errno(error)),
+        }
+    }
+    Err(Errno::E2BIG)
 }
 
 pub fn set_xattr(
@@ -124,9 +145,7 @@ pub fn get_xattr_at(
     value: &mut Vec<u8>,
 ) -> Result<(), Errno> {
     let link = MagicLink::at(dir, name)?;
-    value.clear();
-    value.reserve(MAX_XATTR_VALUE);
-    rustix::fs::lgetxattr(link.path(), xattr, spare_capacity(value)).map(drop).map_err(errno)
+    grow(value, |room| rustix::fs::lgetxattr(link.path(), xattr, room))
 }
 
 pub fn has_default_acl(dir: BorrowedFd<'_>) -> bool {

@@ -67,9 +67,7 @@ impl DirStream {
         self.read.reserve_exact(ROOM);
         let (fd, room) = (self.fd.as_raw_fd(), self.read.spare_capacity_mut());
         // SAFETY: `fd` is open, and the kernel writes at most `room.len()` bytes into `room`.
-        let got = unsafe {
-            libc::syscall(libc::SYS_getdents64, fd, room.as_mut_ptr(), room.len())
-        };
+        let got = unsafe { libc::syscall(libc::SYS_getdents64, fd, room.as_mut_ptr(), room.len()) };
         match usize::try_from(got) {
             Ok(0) => {
                 self.read = Vec::new();
@@ -97,9 +95,8 @@ impl AsFd for DirStream {
 
 /// The record at the start of `bytes` and its length.
 fn record(bytes: &[u8]) -> Option<(DirEntry<'_>, usize)> {
-    let number = |at: usize| -> Option<u64> {
-        Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-    };
+    let number =
+        |at: usize| -> Option<u64> { Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?)) };
     let length = u16::from_ne_bytes(*bytes.get(LENGTH_AT..)?.first_chunk()?) as usize;
     let name = bytes.get(NAME_AT..length)?;
     let name = name.split(|b| *b == 0).next()?;

@@ -4,16 +4,15 @@ use super::{MagicLink, errno};
 use crate::os::Stat;
 use protocol::{AccessMask, Errno, Time};
 use rustix::fs::{
-    Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp, openat, openat2,
-    statx,
+    Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp, openat,
+    openat2, statx,
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// How every path of more than one component is resolved.
-const CONFINED: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS);
+const CONFINED: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// Longest path handed to one call; longer ones are walked in pieces (`PATH_MAX` is 4096 with its
 /// NUL).
@@ -103,7 +102,7 @@ pub fn may_access(fd: BorrowedFd<'_>, mask: AccessMask) -> Result<(), Errno> {
 }
 
 pub fn birth_is_identity(fd: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|fs| !STACKED.contains(&(fs.f_type as i64)))
+    rustix::fs::fstatfs(fd).is_ok_and(|fs| !STACKED.contains(&fs.f_type))
 }
 
 fn convert(x: &Statx) -> Stat {
@@ -121,7 +120,11 @@ fn convert(x: &Statx) -> Stat {
         atime: time(x.stx_atime),
         mtime: time(x.stx_mtime),
         ctime: time(x.stx_ctime),
-        btime: if x.stx_mask & StatxFlags::BTIME.bits() == 0 { Time::default() } else { time(x.stx_btime) },
+        btime: if x.stx_mask & StatxFlags::BTIME.bits() == 0 {
+            Time::default()
+        } else {
+            time(x.stx_btime)
+        },
     }
 }
 

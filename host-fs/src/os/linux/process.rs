@@ -12,7 +12,8 @@ use std::sync::OnceLock;
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let now =
+        if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     now.unwrap_or(u64::MAX)
 }
 
@@ -44,9 +45,8 @@ pub struct Acting {
 }
 
 pub fn act_as(uid: u32, gid: u32) -> Result<Acting, Errno> {
-    let own = *OWN.get_or_init(|| {
-        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
-    });
+    let own = *OWN
+        .get_or_init(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
     let mut acting = Acting { own: None, thread: PhantomData };
     if (uid, gid) == own {
         return Ok(acting);

@@ -5,10 +5,10 @@
 //! for (see [`hold`]) is reached by its name in its directory, never following.
 
 use super::darwin::xattr;
+use super::errno;
 use super::find::{self, Place};
 use super::hold::place_of_stand_in;
 use super::inside::Inside;
-use super::errno;
 use crate::os::{Object, SetTime};
 use protocol::limits::MAX_XATTR_VALUE;
 use protocol::{Errno, Time, XattrFlags, mode};

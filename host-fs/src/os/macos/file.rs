@@ -328,8 +328,8 @@ pub fn sync_fs(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// On macOS the locks of `fcntl` and of `flock` are of one kind: with host locks, a guest that takes
-/// both on one file through two descriptors meets itself.
+/// On macOS locks of ranges and `flock`s exclude each other, even those of one open file: with host
+/// locks, a file on which a guest holds one kind refuses the other (`EAGAIN`).
 pub fn lock_range(fd: BorrowedFd<'_>, kind: LockKind, start: u64, end: u64) -> Result<(), Errno> {
     let far = i64::MAX as u64;
     let start = start.min(far);

@@ -17,9 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Of a directory on the way.
-const STEP: OFlags = OFlags::CLOEXEC
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::from_bits_retain(sys::O_EVTONLY));
+const STEP: OFlags =
+    OFlags::CLOEXEC.union(OFlags::DIRECTORY).union(OFlags::from_bits_retain(sys::O_EVTONLY));
 
 pub fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
     match rustix::fs::open(path, STEP, Mode::empty()) {

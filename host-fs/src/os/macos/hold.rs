@@ -110,9 +110,7 @@ pub fn stands_for(fd: BorrowedFd<'_>) -> Option<Identity> {
 
 /// Where an object is reached that a stand-in stands for, by its known place if it is still
 /// there. None for any other descriptor, which reaches the object itself.
-pub fn place_of_stand_in<'a>(
-    object: &crate::os::Object<'a>,
-) -> Result<Option<Place<'a>>, Errno> {
+pub fn place_of_stand_in<'a>(object: &crate::os::Object<'a>) -> Result<Option<Place<'a>>, Errno> {
     let Some(identity) = stands_for(object.fd) else { return Ok(None) };
     if let Some(place) = find::known_place(object.place, identity) {
         return Ok(Some(place));

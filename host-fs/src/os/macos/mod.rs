@@ -16,6 +16,8 @@ mod inside;
 mod name;
 mod process;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 pub use attr::{
     get_xattr, get_xattr_at, has_default_acl, list_xattr, remove_xattr, set_mode, set_owner,

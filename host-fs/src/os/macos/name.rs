@@ -144,7 +144,8 @@ pub fn make_node(dir: BorrowedFd<'_>, name: &[u8], mode: u32, rdev: u32) -> Resu
 fn bind(name: &[u8]) -> Result<(), Errno> {
     let address = rustix::net::SocketAddrUnix::new(name).map_err(errno)?;
     let family = rustix::net::AddressFamily::UNIX;
-    let socket = rustix::net::socket(family, rustix::net::SocketType::STREAM, None).map_err(errno)?;
+    let socket =
+        rustix::net::socket(family, rustix::net::SocketType::STREAM, None).map_err(errno)?;
     match rustix::net::bind(&socket, &address) {
         Err(rustix::io::Errno::ADDRINUSE) => Err(Errno::EEXIST),
         other => other.map_err(errno),

@@ -45,7 +45,12 @@ fn an_unlinked_file_lives_on_while_it_is_open() -> Test {
     assert_eq!(guest.lookup(guest.root, "gone"), Err(Errno::ENOENT));
     assert_eq!(guest.attr(made.entry.node)?.nlink, 0);
     assert_eq!(guest.read(made.handle, 0, 99)?, b"content");
-    let set = SetAttr { mask: SetAttrMask::SIZE | SetAttrMask::MODE, size: 3, mode: 0o600, ..SetAttr::NOTHING };
+    let set = SetAttr {
+        mask: SetAttrMask::SIZE | SetAttrMask::MODE,
+        size: 3,
+        mode: 0o600,
+        ..SetAttr::NOTHING
+    };
     guest.done(&Request::SetAttr { node: made.entry.node, handle: None, set })?;
     assert_eq!(guest.read(made.handle, 0, 99)?, b"con");
     // Opened once more, it is still the same.
@@ -132,7 +137,13 @@ fn renames_replace_exchange_and_refuse() -> Test {
     let (a, b) = (guest.walk("a")?.node, guest.walk("b")?.node);
     let rename = |from, to, flags| {
         let (parent, new_parent) = (guest.root, guest.root);
-        guest.done(&Request::Rename { parent, name: name(from), new_parent, new_name: name(to), flags })
+        guest.done(&Request::Rename {
+            parent,
+            name: name(from),
+            new_parent,
+            new_name: name(to),
+            flags,
+        })
     };
     assert_eq!(rename("a", "b", RenameFlags::NOREPLACE), Err(Errno::EEXIST));
     rename("a", "b", RenameFlags::EXCHANGE)?;
@@ -164,8 +175,7 @@ fn a_file_renamed_on_the_host_is_found_by_its_open_handle() -> Test {
 fn an_unnamed_file_can_be_given_a_name() -> Test {
     let host = Host::new();
     let guest = host.guest();
-    let request =
-        Request::TmpFile { parent: guest.root, mode: 0o640, umask: 0o022, flags: RW };
+    let request = Request::TmpFile { parent: guest.root, mode: 0o640, umask: 0o022, flags: RW };
     let answer = guest.call(&request);
     let protocol::Reply::Created { created } = answer.reply() else { panic!("not created") };
     guest.write(created.handle, 0, b"x")?;
@@ -183,7 +193,8 @@ fn symbolic_links_are_linked_and_timed_themselves() -> Test {
     let guest = host.guest();
     let target = protocol::Target::new(b"/nowhere/at all")?;
     let link = guest.entry(&Request::SymLink { parent: guest.root, name: name("l"), target })?;
-    let hard = guest.entry(&Request::Link { node: link.node, parent: guest.root, name: name("m") })?;
+    let hard =
+        guest.entry(&Request::Link { node: link.node, parent: guest.root, name: name("m") })?;
     assert_eq!((hard.node, hard.attr.kind()), (link.node, mode::IFLNK));
     let mtime = protocol::Time { sec: -5, nsec: 7 };
     let set = SetAttr { mask: SetAttrMask::MTIME, mtime, ..SetAttr::NOTHING };
@@ -289,6 +300,7 @@ fn a_walk_ends_at_the_first_that_is_missing_or_no_directory() -> Test {
     Ok(())
 }
 
+#[cfg(target_os = "linux")] // mounts
 #[test]
 fn a_mount_point_of_ours_shows_the_directory_beneath() -> Test {
     if !crate::os::is_privileged() {
@@ -296,14 +308,17 @@ fn a_mount_point_of_ours_shows_the_directory_beneath() -> Test {
         return Ok(());
     }
     let mounts = crate::mounts::OwnMounts::default();
-    let host = Host::with_options(|_| {}, |path, options| {
-        // Both made before the mount, as the embedder does.
-        let made = std::fs::create_dir(path.join("mnt"))
-            .and_then(|()| std::fs::write(path.join("mnt/beneath"), "plain"));
-        made.unwrap_or_else(|error| panic!("{error}"));
-        mounts.cover(&path.join("mnt")).unwrap_or_else(|error| panic!("{error}"));
-        options.own_mounts = mounts.clone();
-    });
+    let host = Host::with_options(
+        |_| {},
+        |path, options| {
+            // Both made before the mount, as the embedder does.
+            let made = std::fs::create_dir(path.join("mnt"))
+                .and_then(|()| std::fs::write(path.join("mnt/beneath"), "plain"));
+            made.unwrap_or_else(|error| panic!("{error}"));
+            mounts.cover(&path.join("mnt")).unwrap_or_else(|error| panic!("{error}"));
+            options.own_mounts = mounts.clone();
+        },
+    );
     let point = host.path("mnt");
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount("none", &point, "tmpfs", flags, c"size=64k")?;
@@ -333,6 +348,7 @@ fn a_mount_point_of_ours_shows_the_directory_beneath() -> Test {
     result
 }
 
+#[cfg(target_os = "linux")] // mounts
 #[test]
 fn other_mounts_of_the_host_are_shared_with_inode_numbers_of_their_own() -> Test {
     if !crate::os::is_privileged() {
@@ -373,7 +389,17 @@ fn the_umask_applies_unless_a_default_acl_does() -> Test {
     };
     assert_eq!(create("plain")??.permissions().mode() & 0o777, 0o600);
     // user::rwx group::rwx mask::rwx other::rwx
-    let acl = [2u32, 0x0007_0001, u32::MAX, 0x0007_0004, u32::MAX, 0x0007_0010, u32::MAX, 0x0007_0020, u32::MAX];
+    let acl = [
+        2u32,
+        0x0007_0001,
+        u32::MAX,
+        0x0007_0004,
+        u32::MAX,
+        0x0007_0010,
+        u32::MAX,
+        0x0007_0020,
+        u32::MAX,
+    ];
     let acl: Vec<u8> = acl.iter().flat_map(|word| word.to_le_bytes()).collect();
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(host.path(""), "system.posix_acl_default", &acl, flags)?;

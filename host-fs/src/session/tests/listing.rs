@@ -5,15 +5,18 @@ use protocol::listing::Listing;
 use protocol::{Errno, HandleId, NodeId, Request};
 use std::collections::BTreeMap;
 
-/// The whole directory: how often each name came, and its node where it came with one.
+/// How often each name came, and its node where it came with one.
+type Listed = BTreeMap<Vec<u8>, (u32, Option<NodeId>)>;
+
+/// The whole directory, in replies of `size` bytes.
 fn list(
     guest: &Guest,
     handle: HandleId,
     size: u32,
     plus: bool,
     mut between: impl FnMut(usize),
-) -> Result<BTreeMap<Vec<u8>, (u32, Option<NodeId>)>, Box<dyn std::error::Error>> {
-    let (mut cookie, mut names) = (0, BTreeMap::new());
+) -> Result<Listed, Box<dyn std::error::Error>> {
+    let (mut cookie, mut names) = (0, Listed::new());
     for round in 0.. {
         let data = guest.data(&Request::ReadDir { handle, cookie, size, plus })?;
         if data.is_empty() {
@@ -22,7 +25,7 @@ fn list(
         for entry in Listing::new(&data) {
             let entry = entry?;
             cookie = entry.cookie;
-            let seen: &mut (u32, Option<NodeId>) = names.entry(entry.name.to_vec()).or_default();
+            let seen = names.entry(entry.name.to_vec()).or_default();
             seen.0 += 1;
             seen.1 = entry.entry.map(|entry| entry.node);
         }
