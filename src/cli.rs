@@ -214,7 +214,7 @@ impl ExportArgs {
     pub fn config(&self, name: String, path: PathBuf, read_only: bool) -> ExportConfig {
         ExportConfig {
             name,
-            path,
+            path: std::path::absolute(&path).unwrap_or(path),
             read_only,
             ownership: self.ownership.map(Into::into),
             consistency: self.consistency.into(),

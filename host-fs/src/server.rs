@@ -67,6 +67,17 @@ impl Server {
     /// # Errors
     /// [`Error`] for a folder that cannot be shared and names that are bad or double.
     pub fn new(exports: Vec<ExportConfig>, options: ServerOptions) -> Result<Arc<Self>, Error> {
+        let descriptors = os::raise_descriptor_limit();
+        os::clear_umask();
+        Self::with_descriptors(exports, options, descriptors)
+    }
+
+    /// A server that plans with so many descriptors.
+    pub(crate) fn with_descriptors(
+        exports: Vec<ExportConfig>,
+        options: ServerOptions,
+        descriptors: u64,
+    ) -> Result<Arc<Self>, Error> {
         let mut opened: Vec<Arc<Export>> = Vec::with_capacity(exports.len());
         for config in exports {
             if opened.iter().any(|other| other.config.name == config.name) {
@@ -74,8 +85,6 @@ impl Server {
             }
             opened.push(Arc::new(Export::open(config)?));
         }
-        let descriptors = os::raise_descriptor_limit();
-        os::clear_umask();
         let budget = Arc::new(Budget::new(descriptors));
         info!(descriptors, handles = budget.limit(), exports = opened.len(), "serving");
         Ok(Arc::new(Self {

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// What tests return, so that `?` works on everything.
 pub(crate) type Test = Result<(), Box<dyn std::error::Error>>;
 
+/// Descriptors that each server plans with: tests run side by side.
+const DESCRIPTORS: u64 = 324;
+
 /// Ignores notices.
 pub(crate) struct Deaf;
 
@@ -99,7 +102,9 @@ impl Host {
         change(&mut config);
         let mut server_options = ServerOptions::default();
         options(&path, &mut server_options);
-        let server = Server::new(vec![config], server_options);
+        crate::os::raise_descriptor_limit();
+        crate::os::clear_umask();
+        let server = Server::with_descriptors(vec![config], server_options, DESCRIPTORS);
         Self { dir, server: server.unwrap_or_else(|error| panic!("{error}")) }
     }
 

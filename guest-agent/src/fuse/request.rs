@@ -433,3 +433,6 @@ fn too_long_or(too_long: Errno) -> impl Fn(DecodeError) -> Errno {
         _ => Errno::EINVAL,
     }
 }
+
+#[cfg(test)]
+mod tests;

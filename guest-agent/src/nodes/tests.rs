@@ -1,1 +1,153 @@
-//! Tests.
+//! Tests of the node table.
+
+use super::*;
+use protocol::mode::{IFDIR, IFREG};
+use protocol::{Time, Validity};
+
+fn entry(node: u64, ino: u64, mode: u32) -> Entry {
+    let attr = Attr { ino, mode, ..Attr::default() };
+    Entry { node: NodeId(node), attr, valid: Validity::NONE }
+}
+
+fn table() -> NodeTable {
+    let table = NodeTable::new(0, &Entry::default());
+    table.begin_epoch(1, &entry(10, 1, IFDIR | 0o755));
+    table
+}
+
+fn names(table: &NodeTable, local: LocalId) -> Option<Vec<String>> {
+    let path = table.path(local)?;
+    Some(path.iter().map(|(_, name)| String::from_utf8_lossy(name).into_owned()).collect())
+}
+
+#[test]
+fn the_root_has_number_one_and_is_never_forgotten() {
+    let table = table();
+    assert_eq!(table.resolve(LocalId::ROOT), Ok(NodeId(10)));
+    assert_eq!(table.forget(LocalId::ROOT, 5), None);
+    assert_eq!(table.resolve(LocalId::ROOT), Ok(NodeId(10)));
+    assert_eq!(table.path(LocalId::ROOT), Some(vec![]));
+}
+
+#[test]
+fn all_links_of_one_object_have_one_number() {
+    let table = table();
+    let a = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    let b = table.found(LocalId::ROOT, b"b", &entry(11, 2, IFREG));
+    assert_eq!(a, b);
+    assert_eq!(table.known(a).unwrap().lookups, 2);
+    assert_eq!(table.count(), 2);
+}
+
+#[test]
+fn what_the_server_counted_is_given_back_at_the_last_forget() {
+    let table = table();
+    let a = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    assert_eq!(table.absorb(&entry(11, 2, IFREG)), Some(a));
+    assert_eq!(table.absorb(&entry(12, 3, IFREG)), None);
+    assert_eq!(table.forget(a, 1), None);
+    assert_eq!(table.forget(a, 1), Some(ForgetOne { node: NodeId(11), count: 3 }));
+    assert_eq!(table.resolve(a), Err(Unresolved::Unknown));
+    assert_eq!(table.forget(a, 1), None);
+}
+
+#[test]
+fn a_number_is_never_used_twice() {
+    let table = table();
+    let a = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    table.forget(a, 1);
+    let b = table.found(LocalId::ROOT, b"a", &entry(12, 3, IFREG));
+    assert_ne!(a, b);
+    assert_eq!(table.resolve(a), Err(Unresolved::Unknown));
+    assert_eq!(table.resolve(LocalId(0)), Err(Unresolved::Unknown));
+    assert_eq!(table.resolve(LocalId(u64::MAX)), Err(Unresolved::Unknown));
+}
+
+#[test]
+fn names_follow_renames_exchanges_and_removals() {
+    let table = table();
+    let dir = table.found(LocalId::ROOT, b"dir", &entry(11, 2, IFDIR));
+    let sub = table.found(dir, b"sub", &entry(12, 3, IFDIR));
+    let file = table.found(sub, b"file", &entry(13, 4, IFREG));
+    assert_eq!(names(&table, file).unwrap(), ["dir", "sub", "file"]);
+
+    table.renamed((dir, b"sub"), (LocalId::ROOT, b"moved"), false);
+    assert_eq!(names(&table, file).unwrap(), ["moved", "file"]);
+    assert_eq!(table.child(dir, b"sub"), None);
+
+    table.renamed((LocalId::ROOT, b"dir"), (LocalId::ROOT, b"moved"), true);
+    assert_eq!(names(&table, file).unwrap(), ["dir", "file"]);
+    assert_eq!(names(&table, dir).unwrap(), ["moved"]);
+
+    // The target is overwritten.
+    table.renamed((LocalId::ROOT, b"dir"), (LocalId::ROOT, b"moved"), false);
+    assert_eq!(names(&table, dir), None);
+    assert_eq!(names(&table, file).unwrap(), ["moved", "file"]);
+
+    table.unlinked(sub, b"file");
+    assert_eq!(names(&table, file), None);
+    assert!(table.resolve(file).is_ok());
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_now_is_taken_from_the_old_node() {
+    let table = table();
+    let old = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    let new = table.found(LocalId::ROOT, b"a", &entry(12, 3, IFREG));
+    assert_eq!(names(&table, old), None);
+    assert_eq!(table.child(LocalId::ROOT, b"a"), Some(new));
+}
+
+#[test]
+fn another_connection_makes_nodes_stale_until_they_are_met_again() {
+    let table = table();
+    let file = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    let lost = table.found(LocalId::ROOT, b"b", &entry(12, 3, IFREG));
+    table.begin_epoch(2, &entry(70, 1, IFDIR));
+    assert_eq!(table.resolve(file), Err(Unresolved::Stale));
+    assert_eq!(table.resolve(LocalId::ROOT), Ok(NodeId(70)));
+    // The old number may stand for something else now, and must not lead to the old record.
+    assert_eq!(table.local(NodeId(11)), None);
+
+    assert_eq!(table.found(LocalId::ROOT, b"a", &entry(71, 2, IFREG)), file);
+    assert_eq!(table.resolve(file), Ok(NodeId(71)));
+    // What is owed on a lost connection is owed no more.
+    assert_eq!(table.forget(lost, 1), None);
+    assert_eq!(table.forget(file, 2), Some(ForgetOne { node: NodeId(71), count: 1 }));
+}
+
+#[test]
+fn a_stale_node_is_only_found_again_by_inode_number_and_type() {
+    let table = table();
+    let file = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    table.begin_epoch(2, &entry(70, 1, IFDIR));
+    assert!(!table.refound(file, &entry(71, 3, IFREG)));
+    assert!(!table.refound(file, &entry(71, 2, IFDIR)));
+    assert!(table.refound(file, &entry(71, 2, IFREG)));
+    assert_eq!(table.resolve(file), Ok(NodeId(71)));
+}
+
+#[test]
+fn pages_are_kept_only_while_time_and_size_stay() {
+    let table = table();
+    let file = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    assert!(!table.keeps_cache(file));
+    assert!(table.keeps_cache(file));
+    let mut attr = entry(11, 2, IFREG).attr;
+    attr.mtime = Time { sec: 1, nsec: 5 };
+    table.note_attr(file, &attr);
+    assert!(!table.keeps_cache(file));
+    assert!(table.keeps_cache(file));
+    table.distrust_cache(file);
+    assert!(!table.keeps_cache(file));
+}
+
+#[test]
+fn a_known_node_costs_less_than_400_bytes() {
+    // Vectors and maps may be half empty after they grew; both maps keep 16 bytes an entry and one
+    // of control.
+    let name = 32;
+    let most = 2 * size_of::<Slot>() + name + 2 * 2 * (16 + 1) * 8 / 7;
+    assert!(most < 400, "{most}");
+}

@@ -30,7 +30,8 @@ use linux as imp;
 use macos as imp;
 
 use protocol::{
-    AccessMask, Errno, FallocateMode, LockKind, OpenFlags, RenameFlags, StatFs, Time, Whence, XattrFlags,
+    AccessMask, Errno, FallocateMode, LockKind, OpenFlags, RenameFlags, StatFs, Time, Whence,
+    XattrFlags,
 };
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

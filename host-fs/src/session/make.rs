@@ -193,7 +193,6 @@ impl Session {
         flags: OpenFlags,
     ) -> Result<(Entry, HandleId)> {
         let dir = self.dir(parent)?;
-        let permit = self.share.take()?;
         let bits = self.masked(&dir, bits & mode::PERMISSIONS, umask);
         for _ in 0..RETRIES {
             if let Err(denied) = self.check_dir(caller, &dir, CHANGE) {
@@ -203,6 +202,7 @@ impl Session {
                     return Err(denied);
                 }
             } else {
+                let permit = self.share.take()?;
                 match self.create_new(caller, &dir, name, bits, flags) {
                     Ok((entry, fd, stat)) => {
                         let identity = dir.export.identity(&stat);

@@ -406,3 +406,55 @@ fn the_umask_applies_unless_a_default_acl_does() -> Test {
     assert_eq!(create("by acl")??.permissions().mode() & 0o777, 0o666);
     Ok(())
 }
+
+#[test]
+fn space_holes_and_copies_are_the_hosts_own() -> Test {
+    use protocol::{FallocateMode, Reply, Whence};
+    const BLOCK: u64 = 65536;
+    let host = Host::new();
+    let guest = host.guest();
+    let a = guest.create(guest.root, "a", RW)?.handle;
+    guest.write(a, 0, &[7; 3 * BLOCK as usize])?;
+    let mode = FallocateMode::PUNCH_HOLE | FallocateMode::KEEP_SIZE;
+    guest.done(&Request::Fallocate { handle: a, offset: BLOCK, length: BLOCK, mode })?;
+    let seek = |whence| match guest.call(&Request::Seek { handle: a, offset: 0, whence }).reply() {
+        Reply::Offset { offset } => Ok(offset),
+        other => Err(format!("{other:?}")),
+    };
+    assert_eq!((seek(Whence::Hole)?, seek(Whence::Data)?), (BLOCK, 0));
+    let beyond = Request::Seek { handle: a, offset: 4 * BLOCK, whence: Whence::Data };
+    assert_eq!(guest.done(&beyond), Err(Errno::ENXIO));
+    let b = guest.create(guest.root, "b", RW)?.handle;
+    let copy = Request::CopyRange {
+        source: a,
+        source_offset: 2 * BLOCK,
+        target: b,
+        target_offset: 5,
+        length: 10 * BLOCK,
+    };
+    let answer = guest.call(&copy);
+    assert_eq!(answer.reply(), Reply::Written { size: BLOCK as u32 });
+    let copied = std::fs::read(host.path("b"))?;
+    assert!(copied.starts_with(&[0, 0, 0, 0, 0, 7]) && copied.len() == 5 + BLOCK as usize);
+    guest.done(&Request::Fsync { handle: b, data_only: false })?;
+    guest.done(&Request::SyncFs { node: guest.root })?;
+    let answer = guest.call(&Request::StatFs { node: guest.root });
+    let Reply::StatFs { statfs } = answer.reply() else { panic!("no figures") };
+    assert!(statfs.blocks > 0 && statfs.namelen == 255);
+    Ok(())
+}
+
+#[test]
+fn the_last_handle_there_is_may_be_used() -> Test {
+    let host = Host::new();
+    std::fs::write(host.path("file"), "x")?;
+    let guest = host.guest();
+    let node = guest.walk("file")?.node;
+    for _ in 1..guest.session.max_handles() {
+        guest.open(node, OpenFlags::empty())?;
+    }
+    // `Create` of what is there takes one handle, not two.
+    guest.create(guest.root, "file", RW)?;
+    assert_eq!(guest.open(node, OpenFlags::empty()), Err(Errno::EMFILE));
+    Ok(())
+}

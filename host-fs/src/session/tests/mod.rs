@@ -3,5 +3,6 @@
 mod files;
 mod listing;
 mod locking;
+mod observing;
 mod owners;
 mod safety;
