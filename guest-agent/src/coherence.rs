@@ -13,11 +13,11 @@
 //!
 //! The queue is bounded: what is beyond becomes doubt about the directories concerned.
 //!
-//! Lock order: `queue` is a leaf.
+//! Lock order: `queue`, then `root`.
 
-use crate::fuse::session::{Session, entry_of};
 use crate::fuse::ChangeSink;
-use crate::inject::{Injector, Outcome};
+use crate::fuse::session::{Session, entry_of};
+use crate::inject::{Injector, Outcome, Root};
 use parking_lot::{Condvar, Mutex};
 use protocol::codec::{Reader, Wire};
 use protocol::{Change, Changes, NodeId};
@@ -66,7 +66,8 @@ struct Queue {
 pub struct Coherence {
     session: Weak<Session>,
     point: PathBuf,
-    device: u64,
+    /// The way into the mount for a new worker, while there is a mount.
+    root: Mutex<Option<Root>>,
     queue: Mutex<Queue>,
     /// For the worker: there is something to do.
     work: Condvar,
@@ -76,15 +77,17 @@ pub struct Coherence {
 
 impl Coherence {
     /// Begins to deliver the changes of `session`, which is mounted on `point` and serves the
-    /// kernel already. `device` is the mount's `st_dev`.
+    /// kernel already. `device` is the mount's `st_dev`. The visible mount may be
+    /// restricted from now on.
     ///
     /// # Errors
     /// No thread can be made.
     pub fn start(session: &Arc<Session>, point: PathBuf, device: u64) -> io::Result<()> {
+        let root = Root::new(&point, device);
         let coherence = Arc::new(Self {
             session: Arc::downgrade(session),
             point,
-            device,
+            root: Mutex::new(Some(root)),
             queue: Mutex::default(),
             work: Condvar::new(),
             watch: Condvar::new(),
@@ -105,12 +108,13 @@ impl Coherence {
     /// What the worker does.
     fn work(&self, number: u64) {
         let Some(session) = self.session.upgrade() else { return };
-        let mut injector = Injector::new(session.clone(), &self.point, self.device);
+        let Some(root) = self.root.lock().clone() else { return };
+        let mut injector = Injector::new(session.clone(), root);
         // Only the injector keeps the session; it is let go of when the mount ends.
         while let Some(item) = self.next(number, &mut injector) {
             match item {
                 Item::Change(epoch, bytes) if epoch == session.epoch() => {
-                    deliver(&mut injector, &bytes);
+                    self.deliver(&mut injector, epoch, &bytes);
                 }
                 Item::Change(..) => {}
                 Item::Delivered(epoch, seq) if epoch == session.epoch() => session.delivered(seq),
@@ -174,20 +178,47 @@ impl Coherence {
         }
     }
 
+    fn deliver(&self, injector: &mut Injector, epoch: u32, bytes: &[u8]) {
+        // It was encoded here.
+        let Ok(change) = Change::get(&mut Reader::new(bytes)) else { return };
+        let outcome = match self.take_other_half(epoch, &change) {
+            Some(other) => match Change::get(&mut Reader::new(&other)) {
+                Ok(other) => injector.deliver_exchange(&change, &other),
+                Err(_) => return,
+            },
+            None => injector.deliver(&change),
+        };
+        if let Outcome::Refused(errno) = outcome {
+            debug!(%errno, "an event was not injected");
+        }
+    }
+
+    /// Two renames of each other's names are one exchange.
+    fn take_other_half(&self, epoch: u32, change: &Change<'_>) -> Option<Box<[u8]>> {
+        let Change::Renamed { from, to, replaced, .. } = change else { return None };
+        if *replaced == NodeId(0) {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let Some(Item::Change(of, bytes)) = queue.items.front() else { return None };
+        let other = Change::get(&mut Reader::new(bytes)).ok().filter(|_| *of == epoch)?;
+        let matches = matches!(other, Change::Renamed { from: back, to: home, entry, .. }
+            if back == *to && home == *from && entry.node == *replaced);
+        match matches.then(|| queue.items.pop_front())? {
+            Some(Item::Change(_, bytes)) => {
+                queue.changes -= 1;
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+
     fn push(&self, queue: &mut Queue, item: Item) {
         if queue.items.is_empty() && queue.since.is_none() {
             self.work.notify_all();
             self.watch.notify_one();
         }
         queue.items.push_back(item);
-    }
-}
-
-fn deliver(injector: &mut Injector, bytes: &[u8]) {
-    // It was encoded here.
-    let Ok(change) = Change::get(&mut Reader::new(bytes)) else { return };
-    if let Outcome::Refused(errno) = injector.deliver(&change) {
-        debug!(%errno, "an event was not injected");
     }
 }
 
@@ -258,6 +289,7 @@ impl ChangeSink for Coherence {
     fn unmounted(&self) {
         let mut queue = self.queue.lock();
         queue.ended = true;
+        *self.root.lock() = None;
         self.work.notify_all();
         self.watch.notify_all();
     }

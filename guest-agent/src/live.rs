@@ -80,6 +80,10 @@ impl Mount {
         mount.mounted.set_readahead(READAHEAD_KIB);
         let (point, device) = (mount.mounted.point.clone(), mount.mounted.device);
         Coherence::start(&mount.session, point, device).map_err(Error::Thread)?;
+        // Only now, so that the way of the injector remains writable.
+        if plan.read_only {
+            mount.mounted.make_read_only()?;
+        }
         mount.watch_over(attached.consistency)?;
         info!(export, mount_point = %mount.mounted.point.display(), "mounted");
         Ok(mount)

@@ -15,7 +15,7 @@
 //! A record costs about 90 bytes and its name, and its two index entries about 40 more.
 
 use parking_lot::Mutex;
-use protocol::{Attr, Entry, ForgetOne, NodeId};
+use protocol::{Attr, Entry, ForgetOne, NodeId, Validity};
 use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 
@@ -86,6 +86,10 @@ struct Node {
     name: Box<[u8]>,
     epoch: u32,
     mode: u32,
+    /// The server tells when its attributes change.
+    leased: bool,
+    /// It has no file capabilities, as of the last that the server told.
+    no_capability: bool,
 }
 
 #[derive(Debug)]
@@ -171,6 +175,9 @@ impl NodeTable {
         let table = &mut *self.table.lock();
         let index = table.find(entry)?;
         table.bind(index, entry);
+        if let Some(node) = table.at_mut(index) {
+            node.no_capability = false;
+        }
         Some(table.id(index))
     }
 
@@ -237,7 +244,23 @@ impl NodeTable {
     pub fn distrust_cache(&self, local: LocalId) {
         if let Some(node) = self.table.lock().get_mut(local) {
             node.cached_content = !node.content;
+            node.no_capability = false;
         }
+    }
+
+    /// A file has no capabilities: it is new, or the server was asked. Before every write the kernel
+    /// wants to know.
+    pub fn note_capability(&self, local: LocalId, has: bool) {
+        if let Some(node) = self.table.lock().get_mut(local) {
+            node.no_capability = !has;
+        }
+    }
+
+    /// Whether a file is known to have no capabilities: the server, which would tell of a change, has
+    /// told of none.
+    pub fn has_no_capability(&self, local: LocalId) -> bool {
+        let table = self.table.lock();
+        table.get(local).is_some_and(|node| node.leased && node.no_capability)
     }
 
     /// The kernel gives `count` lookups back. At zero the record goes, and what it owes the server
@@ -350,6 +373,8 @@ impl Node {
             name: Box::default(),
             epoch,
             mode: entry.attr.mode,
+            leased: entry.valid.attr_ms == Validity::LEASED,
+            no_capability: false,
         }
     }
 
@@ -424,8 +449,10 @@ impl Table {
             node.server = entry.node;
             node.owed = 1;
             node.ino = entry.attr.ino;
+            node.no_capability = false;
         }
         node.note(&entry.attr);
+        node.leased = entry.valid.attr_ms == Validity::LEASED;
         self.by_ino.remove(&entry.attr.ino);
         self.by_server.insert(entry.node, index);
     }

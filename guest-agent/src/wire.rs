@@ -70,7 +70,7 @@ pub enum ConnectError {
 /// [`ConnectError`] if the first attempt fails.
 pub fn connect(address: &Address, client: Arc<Client>) -> Result<(), ConnectError> {
     let io = |source| ConnectError::Io { address: address.clone(), source };
-    let mut connection = Connection::open(address)?;
+    let mut connection = Connection::open(address, &client)?;
     client.connected(connection.sender.clone());
     let address = address.clone();
     let keep = move || {
@@ -79,7 +79,7 @@ pub fn connect(address: &Address, client: Arc<Client>) -> Result<(), ConnectErro
             connection.sender.close();
             client.disconnected();
             info!(%address, reason = %why, "server gone, connecting again");
-            connection = reconnect(&address);
+            connection = reconnect(&address, &client);
             client.connected(connection.sender.clone());
             info!(%address, "connected again");
         }
@@ -88,11 +88,11 @@ pub fn connect(address: &Address, client: Arc<Client>) -> Result<(), ConnectErro
     Ok(())
 }
 
-fn reconnect(address: &Address) -> Connection {
+fn reconnect(address: &Address, client: &Client) -> Connection {
     let mut pause = RETRY_FIRST;
     let mut reported = false;
     loop {
-        match Connection::open(address) {
+        match Connection::open(address, client) {
             Ok(connection) => return connection,
             Err(error @ ConnectError::Io { .. }) => tracing::debug!(%error, "not yet"),
             Err(error) if !reported => {
@@ -158,7 +158,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(address: &Address) -> Result<Self, ConnectError> {
+    fn open(address: &Address, client: &Client) -> Result<Self, ConnectError> {
         let io = |source: io::Error| ConnectError::Io { address: address.clone(), source };
         let stream: OwnedFd = match address {
             Address::Unix(path) => UnixStream::connect(path).map_err(io)?.into(),
@@ -176,12 +176,12 @@ impl Connection {
             Sender { stream: stream.try_clone().map_err(io)?, turn: Mutex::new(()), closed: AtomicBool::new(false) };
         let mut connection =
             Self { sender: Arc::new(sender), incoming: Splitter::default(), frame: Frame::default() };
-        connection.shake_hands(address)?;
+        connection.shake_hands(address, client)?;
         timeout(Timeout::Recv, None)?;
         Ok(connection)
     }
 
-    fn shake_hands(&mut self, address: &Address) -> Result<(), ConnectError> {
+    fn shake_hands(&mut self, address: &Address, client: &Client) -> Result<(), ConnectError> {
         let io = |source: io::Error| ConnectError::Io { address: address.clone(), source };
         let stranger = |source| ConnectError::Stranger { address: address.clone(), source };
         let node = rustix::system::uname();
@@ -217,6 +217,7 @@ impl Connection {
             }
             Handshake::Welcome(welcome) => {
                 info!(server = welcome.name.0, version = welcome.version, "connected");
+                client.limit_in_flight(welcome.max_in_flight as usize);
                 Ok(())
             }
             Handshake::Refuse(refuse) => Err(ConnectError::Refused {

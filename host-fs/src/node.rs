@@ -7,7 +7,8 @@
 //! void, so no value is ever used twice. A node outlives its lookups while known nodes stand in it
 //! (they need its name), but its number does not.
 //!
-//! Memory: one [`Slot`] of 88 bytes, the name's allocation, and an entry of the map by identity.
+//! Memory, measured with names of 32 bytes: 231 bytes a node (a slot of 72 in a vector that may be half
+//! empty, the name's allocation, an entry of the map by identity). A test holds it below 400.
 
 use protocol::{Errno, NodeId, mode};
 use rustc_hash::FxHashMap;

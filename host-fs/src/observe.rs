@@ -3,7 +3,7 @@
 //! A session tells its [`Observer`] whatever it tells its guest, on the thread that serves the
 //! request; the observer (the reconciler) thereby knows what this guest believes, and which hints of
 //! the host stem from the guest itself. The other way round it uses the methods of
-//! [`Session`](crate::Session) that stand in `session/host_side.rs`.
+//! [`Session`] that stand in `session/host_side.rs`.
 //!
 //! ```text
 //! request ── before_read(dir, fd) ── stat, getdents ── told(…) ── reply      watch before read

@@ -24,11 +24,11 @@ use crate::fuse::session::Session;
 use crate::nodes::LocalId;
 use past::{Deed, Past, Scene, Shown, What};
 use protocol::{Attr, AttrReply, Change, Entry, Errno, NodeId, Place, mode};
-use root::{Root, errno};
+pub use root::Root;
+use root::errno;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 use tracing::{debug, trace};
 
@@ -62,12 +62,11 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Registers the calling thread as an actuator. `device` is the `st_dev` of the mount.
-    pub fn new(session: Arc<Session>, point: &Path, device: u64) -> Self {
+    /// Registers the calling thread as an actuator that acts through `root`.
+    pub fn new(session: Arc<Session>, root: Root) -> Self {
         let past = Arc::new(Past::new(&session));
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         session.actuators.register(tid, past.clone());
-        let root = Root::new(point, device);
         Self { session, past, root, parent: None, recent: VecDeque::new(), fakes: 0, tid }
     }
 
@@ -106,6 +105,52 @@ impl Injector {
         }
     }
 
+    /// The same for two renames that exchange two names.
+    pub fn deliver_exchange(&mut self, one: &Change<'_>, other: &Change<'_>) -> Outcome {
+        let (Change::Renamed { from, to, entry, .. }, Change::Renamed { entry: second, .. }) =
+            (one, other)
+        else {
+            return Outcome::Refused(Errno::EINVAL);
+        };
+        let nodes = &self.session.nodes;
+        let (first, last) = (nodes.local(entry.node), nodes.local(second.node));
+        let places = (self.place(from), self.place(to));
+        let ((Some((old, name)), Some((new, new_name))), Some(first), Some(last)) =
+            (places, first, last)
+        else {
+            self.deliver(one);
+            return self.deliver(other);
+        };
+        let names = [(old, name, first, entry), (new, new_name, last, second)];
+        self.exchanged(names).unwrap_or_else(Outcome::Refused)
+    }
+
+    fn exchanged(&mut self, names: [(LocalId, &[u8], LocalId, &Entry); 2]) -> Delivery {
+        let [(old, name, first, entry), (new, new_name, last, second)] = names;
+        for entry in [entry, second] {
+            self.refresh(entry);
+            self.keep_or_give_back(entry);
+        }
+        let Some(old_dir) = self.walk(old)? else { return Ok(Outcome::Unknown) };
+        let Some(new_dir) = self.enter(new)? else { return Ok(Outcome::Unknown) };
+        let nodes = &self.session.nodes;
+        let as_before =
+            nodes.child(old, name) == Some(first) && nodes.child(new, new_name) == Some(last);
+        let result = self.act_twice(as_before, &[(old, name), (new, new_name)], || {
+            let shown = names.map(|(dir, name, local, entry)| {
+                Shown::new(dir, name, What::Now { local, entry: *entry })
+            });
+            let scene = Scene::of(Deed::Rename, shown.into());
+            let flags = RenameFlags::EXCHANGE;
+            self.act(scene, || rustix::fs::renameat_with(&old_dir, name, &new_dir, new_name, flags))
+        });
+        self.session.nodes.renamed((old, name), (new, new_name), true);
+        if result.is_err() {
+            self.expire(old, name);
+        }
+        self.conclude(result, new, new_name)
+    }
+
     /// No cached name in this directory is believed any more.
     pub fn doubt(&self, dir: LocalId) {
         let nodes = &self.session.nodes;
@@ -137,8 +182,7 @@ impl Injector {
         let kind = entry.attr.kind();
         if let Some((from, other)) = source {
             let flags = AtFlags::empty();
-            let result =
-                self.act(scene, || rustix::fs::linkat(from, &*other, &dir, name, flags));
+            let result = self.act(scene, || rustix::fs::linkat(from, &*other, &dir, name, flags));
             return self.conclude(result, parent, name);
         }
         let result = self.act(scene, || match kind {
@@ -196,8 +240,11 @@ impl Injector {
                 Some(_) => self.created(to, entry, None),
                 None => {
                     let known = self.session.nodes.local(entry.node).is_some();
-                    let outcome =
-                        self.removed(from, if known { entry.node } else { NodeId(0) }, entry.attr.is_dir());
+                    let outcome = self.removed(
+                        from,
+                        if known { entry.node } else { NodeId(0) },
+                        entry.attr.is_dir(),
+                    );
                     self.unwanted(entry)?;
                     outcome
                 }
@@ -209,6 +256,9 @@ impl Injector {
         let Some(new_dir) = self.enter(new)? else { return self.unwanted(entry) };
         let nodes = &self.session.nodes;
         let local = self.refresh(entry);
+        if local.is_some() {
+            self.keep_or_give_back(entry);
+        }
         let target = nodes.local(replaced);
         let there = nodes.child(new, new_name);
         let as_before = local.is_some()
@@ -228,10 +278,8 @@ impl Injector {
                 Some(local) => What::Now { local, entry: *entry },
                 None => What::Carried,
             };
-            let names = vec![
-                Shown::new(old, name, moved),
-                Shown::new(new, new_name, what_was.clone()),
-            ];
+            let names =
+                vec![Shown::new(old, name, moved), Shown::new(new, new_name, what_was.clone())];
             let mut scene = Scene::of(Deed::Rename, names);
             scene.carried = carried.take();
             self.act(scene, || rustix::fs::renameat(&old_dir, name, &new_dir, new_name))

@@ -10,10 +10,10 @@
 //! asks again the next time.
 
 use crate::fuse::abi::{self, FopenFlags};
+use crate::fuse::actuator::ActuatorView;
 use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::fuse::session::Session;
-use crate::fuse::actuator::ActuatorView;
 use crate::nodes::LocalId;
 use parking_lot::Mutex;
 use protocol::{Attr, AttrReply, Entry, Errno, Validity, mode};
@@ -157,8 +157,8 @@ impl ActuatorView for Past {
                 Some(make(&session, scene, node, name.as_bytes()))
             }
             Op::Unlink { name } | Op::RmDir { name } => {
-                let wanted = scene.deed == Deed::Remove
-                    && scene.index(node, name.as_bytes()) == Some(0);
+                let wanted =
+                    scene.deed == Deed::Remove && scene.index(node, name.as_bytes()) == Some(0);
                 Some(done(scene, wanted))
             }
             Op::Rename { name, new_parent, new_name, .. } => {
@@ -222,7 +222,8 @@ fn lookup(
 ) -> Option<Answer<'static>> {
     let Some(index) = scene.index(parent, name) else {
         let child = session.nodes.child(LocalId(parent), name)?;
-        return (scene.deed == Deed::Walk).then(|| before(session, child, remembered(session, child)));
+        return (scene.deed == Deed::Walk)
+            .then(|| before(session, child, remembered(session, child)));
     };
     let what = scene.names.get(index).map(|shown| shown.what.clone())?;
     Some(match what {

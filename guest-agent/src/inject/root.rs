@@ -11,6 +11,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::mount::OpenTreeFlags;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tracing::debug;
 
 /// Longest path given to one call, below `PATH_MAX`.
@@ -20,19 +21,18 @@ const DIR: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The root of the mount.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Root {
     point: PathBuf,
     device: u64,
-    /// Does not make the mount busy.
-    clone: Option<OwnedFd>,
-    /// Does.
-    direct: Option<OwnedFd>,
+    /// Does not make the mount busy, but keeps the file system alive.
+    clone: Option<Arc<OwnedFd>>,
+    /// Makes the mount busy.
+    direct: Option<Arc<OwnedFd>>,
 }
 
 impl Root {
-    /// Of the mount on `point`, whose `st_dev` is `device`. `clone` is a private clone of it if
-    /// there is one.
+    /// Of the mount on `point`, whose `st_dev` is `device`, as it is now. It must be served already.
     pub fn new(point: &Path, device: u64) -> Self {
         let mut root = Self { point: point.to_owned(), device, clone: None, direct: None };
         let tree = rustix::mount::open_tree(
@@ -41,7 +41,7 @@ impl Root {
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
         );
         match tree {
-            Ok(tree) if root.is_it(&tree) => root.clone = Some(tree),
+            Ok(tree) if root.is_it(&tree) => root.clone = Some(Arc::new(tree)),
             Ok(_) => debug!(point = %point.display(), "something else is mounted on top"),
             Err(error) => debug!(%error, "no private clone of the mount"),
         }
@@ -67,10 +67,10 @@ impl Root {
             if !self.is_it(&root) {
                 return Err(Errno::ENODEV);
             }
-            self.direct = Some(root);
+            self.direct = Some(Arc::new(root));
         }
         let root = self.clone.as_ref().or(self.direct.as_ref());
-        root.map(AsFd::as_fd).ok_or(Errno::ENODEV)
+        root.map(|root| root.as_fd()).ok_or(Errno::ENODEV)
     }
 
     /// A descriptor of a directory that the kernel knows. None if its place is not known.

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// The type of the mounts: `fuse` with a subtype, so that people see whose it is.
 pub const FS_TYPE: &str = "fuse.osxfs";
 
+/// Set-id programs and devices of a shared folder are data, not rights.
+const RESTRICTIONS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
 /// How to mount.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -56,6 +59,10 @@ pub(crate) fn mount(plan: &Plan, point: &Path) -> Result<(Mounted, OwnedFd), Err
             match fusermount::mount(plan, &point) {
                 Ok(fd) => (fd, true),
                 Err(Error::NoFusermount) => return Err(Error::FusePermission),
+                // It opens the device with the rights of its caller.
+                Err(Error::Fusermount { message, .. }) if message.contains("/dev/fuse") => {
+                    return Err(Error::FusePermission);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -87,9 +94,9 @@ fn directly(plan: &Plan, point: &Path) -> Result<OwnedFd, Error> {
     options.truncate(options.trim_end_matches(',').len());
     let failed = |source: io::Error| Error::Mount { path: point.to_owned(), source };
     let options = CString::new(options).map_err(|error| failed(error.into()))?;
-    // Set-id programs and devices of a shared folder are data, not rights.
-    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
-    flags.set(MountFlags::RDONLY, plan.read_only);
+    // A read-only mount becomes so later, by itself and not with the file system: see
+    // `Mounted::make_read_only`.
+    let flags = RESTRICTIONS;
     rustix::mount::mount(plan.source.as_str(), point, FS_TYPE, flags, options.as_c_str())
         .map_err(|error| failed(error.into()))?;
     Ok(fd)
@@ -108,6 +115,20 @@ fn common_options(plan: &Plan) -> String {
 }
 
 impl Mounted {
+    /// Makes the visible mount read-only. The file system below is not: events are injected through
+    /// another mount of it. (The helper can make only the whole file system so, and has done it.)
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn make_read_only(&self) -> Result<(), Error> {
+        if self.by_helper {
+            return Ok(());
+        }
+        let flags = RESTRICTIONS | MountFlags::RDONLY | MountFlags::BIND;
+        rustix::mount::mount_remount(&self.point, flags, "")
+            .map_err(|error| Error::Mount { path: self.point.clone(), source: error.into() })
+    }
+
     /// Takes the mount out of the tree; who still uses it keeps it until then.
     ///
     /// # Errors

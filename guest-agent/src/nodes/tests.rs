@@ -1,8 +1,8 @@
 //! Tests of the node table.
 
 use super::*;
+use protocol::Time;
 use protocol::mode::{IFDIR, IFREG};
-use protocol::{Time, Validity};
 
 fn entry(node: u64, ino: u64, mode: u32) -> Entry {
     let attr = Attr { ino, mode, ..Attr::default() };
@@ -150,4 +150,21 @@ fn a_known_node_costs_less_than_400_bytes() {
     let name = 32;
     let most = 2 * size_of::<Slot>() + name + 2 * 2 * (16 + 1) * 8 / 7;
     assert!(most < 400, "{most}");
+}
+
+#[test]
+fn missing_capabilities_are_believed_only_under_a_lease_and_until_a_change() {
+    let table = table();
+    let leased = Validity { entry_ms: 0, attr_ms: Validity::LEASED };
+    for (valid, believed) in [(leased, true), (Validity::NONE, false)] {
+        let entry = Entry { valid, ..entry(11, 2, IFREG) };
+        let file = table.found(LocalId::ROOT, b"a", &entry);
+        assert!(!table.has_no_capability(file));
+        table.note_capability(file, false);
+        assert_eq!(table.has_no_capability(file), believed);
+        table.found(LocalId::ROOT, b"a", &entry);
+        assert_eq!(table.has_no_capability(file), believed);
+        table.absorb(&entry);
+        assert!(!table.has_no_capability(file));
+    }
 }

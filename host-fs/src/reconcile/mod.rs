@@ -491,7 +491,13 @@ impl Reconciler {
         self.memory.node(node).is_some_and(|known| known.is_dir)
     }
 
-    fn judge_delete(&mut self, now: Instant, here: Here<'_>, is_dir: bool, lookup: &mut dyn Lookup) {
+    fn judge_delete(
+        &mut self,
+        now: Instant,
+        here: Here<'_>,
+        is_dir: bool,
+        lookup: &mut dyn Lookup,
+    ) {
         self.unsettle(here);
         if self.echo(now, Echo::Removed(here.hash)) {
             return;
@@ -588,16 +594,41 @@ impl Reconciler {
         match lookup.look(here.dir, here.name) {
             Looked::Absent => self.moves.fly(here.hash, origin, now + MOVE_WAIT),
             Looked::Failed => self.doubt(here.dir),
-            Looked::There { node, .. } => {
-                if origin.node.is_some() && node != origin.node {
-                    // Something else stands there by now; its own hint follows, or was this one.
+            Looked::There { node, .. } if origin.node.is_some() && node != origin.node => {
+                // Something else stands there by now; its own hint follows, or was this one.
+                let from = Here::new(origin.at.parent, &origin.at.name);
+                let is_back = origin.node.is_some_and(|node| self.stands_at(from, node, lookup));
+                if !is_back {
                     self.moved_out(origin);
-                    self.emit_created(here, Events::empty(), lookup);
-                } else {
-                    self.emit_renamed(origin, here, lookup);
+                }
+                self.emit_created(here, Events::empty(), lookup);
+            }
+            Looked::There { .. } => {
+                let other = self.exchanged(&origin, here, lookup);
+                let from = origin.at.clone();
+                self.emit_renamed(origin, here, lookup);
+                if let Some(other) = other {
+                    let from = Here::new(from.parent, &from.name);
+                    self.echoes.expect(Echo::MovedFrom(here.hash), now);
+                    self.echoes.expect(Echo::MovedTo(from.hash), now);
+                    self.emit_renamed(other, from, lookup);
                 }
             }
         }
+    }
+
+    /// Whether what was under the new name is under the old one now: then the two were exchanged,
+    /// and the hints of the other half follow.
+    fn exchanged(&self, origin: &Origin, to: Here<'_>, lookup: &mut dyn Lookup) -> Option<Origin> {
+        let other = self.memory.at(to.dir, to.name).filter(|told| Some(*told) != origin.node)?;
+        let from = Here::new(origin.at.parent, &origin.at.name);
+        self.stands_at(from, other, lookup).then(|| Origin {
+            at: to.owned(),
+            hash: to.hash,
+            node: Some(other),
+            is_dir: self.is_dir(other),
+            unborn: None,
+        })
     }
 
     fn judge_content(

@@ -1,7 +1,7 @@
 //! Renames of which only a part is known yet.
 
-use super::{Events, OwnedPlace};
 use super::echo::PlaceHash;
+use super::{Events, OwnedPlace};
 use protocol::NodeId;
 use std::time::Instant;
 

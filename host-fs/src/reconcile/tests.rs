@@ -23,7 +23,8 @@ impl Host {
 
     fn put(&mut self, dir: NodeId, name: &str, ino: u64, kind: u32) -> Attr {
         let now = self.stamp();
-        let attr = Attr { ino, mode: kind | 0o644, nlink: 1, mtime: now, ctime: now, ..Attr::default() };
+        let attr =
+            Attr { ino, mode: kind | 0o644, nlink: 1, mtime: now, ctime: now, ..Attr::default() };
         self.names.insert((dir.0, name.into()), attr);
         attr
     }
@@ -181,13 +182,16 @@ impl Scene {
                 let arrow = target.map(|t| format!(" -> {}", t.escape_ascii())).unwrap_or_default();
                 format!("created {}={}{arrow}", place(&at), entry.node)
             }
-            OwnedChange::Modified { at, entry } => format!("modified {}={}", place(&at), entry.node),
+            OwnedChange::Modified { at, entry } => {
+                format!("modified {}={}", place(&at), entry.node)
+            }
             OwnedChange::Attrib { at, entry } => {
                 format!("attrib {}={}", at.as_ref().map(place).unwrap_or_default(), entry.node)
             }
             OwnedChange::Removed { at, node, .. } => format!("removed {}={node}", place(&at)),
             OwnedChange::Renamed { from, to, entry, replaced } => {
-                let over = if replaced.0 == 0 { String::new() } else { format!(" over {replaced}") };
+                let over =
+                    if replaced.0 == 0 { String::new() } else { format!(" over {replaced}") };
                 format!("renamed {} to {}={}{over}", place(&from), place(&to), entry.node)
             }
             OwnedChange::Doubt { dir } => format!("doubt {dir}"),
@@ -581,12 +585,7 @@ fn an_atomic_save_is_told_from_its_beginning_though_only_its_end_is_seen() {
         scene.hint("f.tmp", kinds);
     }
     scene.moved((ROOT, "f.tmp"), (ROOT, "f"), 5);
-    said!(
-        scene,
-        "created f.tmp=20",
-        "modified f.tmp=20",
-        "renamed f.tmp to f=20 over 10",
-    );
+    said!(scene, "created f.tmp=20", "modified f.tmp=20", "renamed f.tmp to f=20 over 10",);
 }
 
 #[test]
@@ -594,18 +593,10 @@ fn a_rename_by_the_guest_is_an_echo_and_so_is_an_exchange() {
     let mut scene = Scene::with(&["a", "b"]);
     scene.host.rename((ROOT, "a"), (ROOT, "c"));
     let done = Done { node: Some(NodeId(10)), ..Done::default() };
-    scene.own(
-        Act::Rename { from: at(ROOT, "a"), to: at(ROOT, "c"), exchange: false },
-        done,
-        None,
-    );
+    scene.own(Act::Rename { from: at(ROOT, "a"), to: at(ROOT, "c"), exchange: false }, done, None);
     scene.moved((ROOT, "a"), (ROOT, "c"), 5);
     let done = Done { node: Some(NodeId(10)), replaced: Some(NodeId(11)), ..Done::default() };
-    scene.own(
-        Act::Rename { from: at(ROOT, "c"), to: at(ROOT, "b"), exchange: true },
-        done,
-        None,
-    );
+    scene.own(Act::Rename { from: at(ROOT, "c"), to: at(ROOT, "b"), exchange: true }, done, None);
     scene.moved((ROOT, "c"), (ROOT, "b"), 6);
     scene.moved((ROOT, "b"), (ROOT, "c"), 7);
     scene.pass(Duration::from_secs(1));
@@ -701,7 +692,14 @@ fn after_a_loss_every_directory_is_in_doubt_and_every_told_name_compared() {
     news[..2].sort();
     assert_eq!(
         news,
-        ["doubt 1", "doubt 2", "removed gone=10", "removed other=13", "created other=30", "modified written=11"]
+        [
+            "doubt 1",
+            "doubt 2",
+            "removed gone=10",
+            "removed other=13",
+            "created other=30",
+            "modified written=11"
+        ]
     );
 }
 
@@ -722,4 +720,24 @@ fn what_came_and_was_moved_out_between_two_looks_is_not_told() {
     scene.full_hint(ROOT, "tmp", Kinds::MOVED_FROM, 5);
     scene.pass(Duration::from_secs(1));
     said!(scene,);
+}
+
+#[test]
+fn an_exchange_is_told_as_two_renames() {
+    let mut scene = Scene::with(&["a", "b"]);
+    let other = scene.host.names.remove(&(ROOT.0, b"b".to_vec())).unwrap();
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    scene.host.names.insert((ROOT.0, b"a".to_vec()), other);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    scene.moved((ROOT, "b"), (ROOT, "a"), 6);
+    scene.pass(Duration::from_secs(1));
+    said!(scene, "renamed a to b=10 over 11", "renamed b to a=11");
+}
+
+#[test]
+fn what_is_moved_away_and_back_under_another_object_is_not_removed() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.file("b", 30);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    said!(scene, "created b=30");
 }

@@ -18,7 +18,7 @@
 use super::{HintSource, Report, WatchError, WatchKey};
 use crate::observe::{Act, Blind, Done, Figures, Observe, Observer};
 use crate::os;
-use crate::reconcile::{Lookup, Looked, OwnedChange, Reconciler};
+use crate::reconcile::{Looked, Lookup, OwnedChange, Reconciler};
 use crate::session::Session;
 use parking_lot::{Mutex, RwLock};
 use protocol::{

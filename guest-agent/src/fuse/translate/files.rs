@@ -13,10 +13,12 @@ use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::Opened;
 use crate::nodes::LocalId;
 use protocol::{
-    Consistency, Errno, FallocateMode, HandleId, LockOwner, OpenFlags, Payload, Reply,
-    Request as Ask, Whence, limits,
+    Attr, Consistency, Errno, FallocateMode, HandleId, LockOwner, OpenFlags, Payload, Reply,
+    Request as Ask, Time, Whence, limits,
 };
 
+/// `O_EXCL` (asm-generic/fcntl.h).
+const O_EXCL: u32 = OpenFlags::EXCL.bits();
 /// Most bytes of one `copy_file_range`: what fits in the reply of older kernels, in whole pages
 /// (`MAX_RW_COUNT`, linux/fs.h).
 const MAX_COPY: u64 = 0x7fff_f000;
@@ -145,6 +147,9 @@ pub(super) fn finish<'r>(
         }
         (Op::Create { name, flags, .. }, Reply::Created { created }) => {
             let local = view.nodes.found(parent, name.as_bytes(), &created.entry);
+            if *flags & O_EXCL != 0 || is_unchanged(&created.entry.attr) {
+                view.nodes.note_capability(local, false);
+            }
             let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
             Answer::Created(reply::entry(local.0, &created.entry), open)
         }
@@ -179,6 +184,11 @@ pub(super) fn finish<'r>(
         _ => return None,
     };
     Some(Finish::Answer(answer))
+}
+
+/// Whether an object is as it was born, and so without capabilities.
+fn is_unchanged(attr: &Attr) -> bool {
+    attr.btime != Time::default() && attr.btime == attr.ctime
 }
 
 /// Keeps an open file and tells the kernel how to treat it.

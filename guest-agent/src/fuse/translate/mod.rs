@@ -183,6 +183,9 @@ pub fn finish<'r>(
     reply: &'r Reply<'r>,
 ) -> Finish<'r> {
     if let Reply::Error { errno } = reply {
+        if *errno == Errno::ENODATA {
+            nodes::note_missing(view, request);
+        }
         return match files::retries(view, &request.operation, attempt, *errno) {
             true => Finish::Then(FollowUp::Again),
             false => Finish::Answer(Answer::Error(*errno)),

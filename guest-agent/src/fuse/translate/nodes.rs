@@ -10,9 +10,18 @@ use protocol::{
     XattrFlags, XattrValue, mode,
 };
 
+/// The kernel asks for this attribute before every write, to take it away.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
-    if let Op::Access { mask } = operation {
-        access_without_server(view, *mask)?;
+    match operation {
+        Op::Access { mask } => access_without_server(view, *mask)?,
+        Op::GetXattr { name, .. }
+            if name.as_bytes() == CAPABILITY && view.nodes.has_no_capability(LocalId(node)) =>
+        {
+            return Err(Errno::ENODATA.into());
+        }
+        _ => {}
     }
     let local = node;
     let node = view.node(local)?;
@@ -42,6 +51,15 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
         Op::RemoveXattr { name } => Ask::RemoveXattr { node, name: *name },
         _ => return Err(Errno::ENOSYS.into()),
     })
+}
+
+/// The server says that an attribute is not there.
+pub(super) fn note_missing(view: &View<'_>, request: &Request<'_>) {
+    if let Op::GetXattr { name, .. } = &request.operation
+        && name.as_bytes() == CAPABILITY
+    {
+        view.nodes.note_capability(LocalId(request.node()), false);
+    }
 }
 
 /// With owners as on the host the kernel checks permissions itself; it is told not to ask again.
@@ -101,7 +119,12 @@ pub(super) fn finish<'r>(
         (Op::SetXattr { kill_sgid: true, .. }, Reply::Done) => {
             return Some(Finish::Then(FollowUp::DropSetGid(local, Answer::Done)));
         }
-        (Op::SetXattr { .. }, Reply::Done) => Answer::Done,
+        (Op::SetXattr { name, .. }, Reply::Done) => {
+            if name.as_bytes() == CAPABILITY {
+                view.nodes.note_capability(local, true);
+            }
+            Answer::Done
+        }
         (Op::GetXattr { size, .. } | Op::ListXattr { size }, Reply::Data { data }) => {
             match (data.0.len(), *size as usize) {
                 (len, 0) => Answer::XattrSize(len as u32),
