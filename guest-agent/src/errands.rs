@@ -9,7 +9,6 @@
 
 use crate::fuse::operation::{Pending, RequestBytes};
 use crate::fuse::reply::Answer;
-use crate::fuse::request::Request;
 use crate::fuse::session::Session;
 use crate::fuse::translate::{FollowUp, Stop};
 use crate::recover;
@@ -104,11 +103,7 @@ impl Errands {
     /// Takes a waiting request away.
     pub fn take_parked(&self, unique: u64) -> Option<RequestBytes> {
         let queues = &mut *self.queues.lock();
-        let is_it = |parked: &Parked| {
-            Request::parse(&parked.bytes, Default::default())
-                .is_ok_and(|request| request.unique() == unique)
-        };
-        let at = queues.parked.iter().position(is_it)?;
+        let at = queues.parked.iter().position(|of| of.bytes.unique() == Some(unique))?;
         queues.parked.remove(at).map(|parked| parked.bytes)
     }
 

@@ -1,5 +1,6 @@
 //! A request on its way: its bytes, kept with the tag until the reply, and its completion.
 
+use super::abi;
 use super::device::BUFFER;
 use super::reply::Answer;
 use super::request::Request;
@@ -12,6 +13,7 @@ use protocol::{Errno, Reply};
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
+use zerocopy::FromBytes;
 
 /// Requests up to this size are copied out of the read buffer; larger ones (writes) take the whole
 /// buffer with them, so that their payload is not copied.
@@ -85,6 +87,11 @@ impl RequestBytes {
         } else {
             Self::Large(Arc::new(std::mem::replace(buffer, pool.take())), len)
         }
+    }
+
+    /// The kernel's number of the request.
+    pub fn unique(&self) -> Option<u64> {
+        abi::InHeader::read_from_prefix(self).ok().map(|(header, _)| header.unique)
     }
 }
 

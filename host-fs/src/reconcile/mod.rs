@@ -72,6 +72,8 @@ bitflags! {
         const ATTRS = 1 << 1;
         /// A new file was closed.
         const CLOSE = 1 << 2;
+        /// Some of it was hinted under a name that the object had left by then.
+        const UNDER_OLD_NAME = 1 << 3;
     }
 }
 
@@ -533,7 +535,7 @@ impl Reconciler {
             self.moved_out(origin);
         }
         // Its writing, its closing and its mode may be part of the state already.
-        if !self.emit_created(here, Events::all(), lookup) {
+        if !self.emit_created(here, Events::CONTENT | Events::ATTRS | Events::CLOSE, lookup) {
             self.unborn(now, here);
         }
     }
@@ -644,6 +646,7 @@ impl Reconciler {
                 if let Some(unborn) = self.unborn.iter_mut().find(|name| name.hash == here.hash) {
                     unborn.passed |= Events::CONTENT;
                 }
+                self.passed(here);
                 return;
             }
             Looked::Failed => return self.doubt(here.dir),
@@ -681,7 +684,7 @@ impl Reconciler {
                 }
             }
             Looked::There { node: None, .. } => self.emit_attrib(here, lookup),
-            Looked::Absent => {}
+            Looked::Absent => self.passed(here),
             Looked::Failed => self.doubt(here.dir),
         }
     }
@@ -778,17 +781,41 @@ impl Reconciler {
         if let Some(passed) = origin.unborn.filter(|_| before.is_none()) {
             self.emit_beginning(from, &entry, passed, lookup);
         }
+        self.emit_passed(from, &entry, lookup);
         self.tell(to, &entry, Events::empty(), Events::empty());
         let (from, replaced) = (from.owned(), replaced.unwrap_or(NodeId(0)));
         self.push(OwnedChange::Renamed { from, to: to.owned(), entry, replaced });
-        // What was hinted under the old name and not yet said.
-        let Some(before) = before else { return };
-        let print = Print::of(&entry.attr);
-        if before.content != print.content {
-            self.emit_modified(to, lookup);
+    }
+
+    /// Something was hinted under a name, and what it was about is there no longer.
+    fn passed(&mut self, here: Here<'_>) {
+        if let Some(node) = self.memory.at(here.dir, here.name)
+            && let Some(known) = self.memory.node_mut(node)
+        {
+            known.owed |= Events::UNDER_OLD_NAME;
         }
-        if before.attrs != print.attrs {
-            self.emit_attrib(to, lookup);
+    }
+
+    /// Says under its old name what was hinted under it.
+    fn emit_passed(&mut self, from: Here<'_>, to: &Entry, lookup: &mut dyn Lookup) {
+        let Some(known) = self.memory.node_mut(to.node) else { return };
+        if !known.owed.contains(Events::UNDER_OLD_NAME) {
+            return;
+        }
+        let content = Events::CONTENT | Events::CLOSE;
+        let owes = known.owed.intersects(content);
+        known.owed -= Events::UNDER_OLD_NAME | content;
+        let (before, print) = (known.print, Print::of(&to.attr));
+        known.print = print;
+        if (owes || before.content != print.content)
+            && let Some(entry) = lookup.entry_of(to.node)
+        {
+            self.push(OwnedChange::Modified { at: from.owned(), entry });
+        }
+        if before.attrs != print.attrs
+            && let Some(entry) = lookup.entry_of(to.node)
+        {
+            self.push(OwnedChange::Attrib { at: Some(from.owned()), entry });
         }
     }
 

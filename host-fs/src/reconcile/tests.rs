@@ -656,13 +656,26 @@ fn a_file_renamed_and_then_removed_is_removed() {
 }
 
 #[test]
-fn a_file_written_and_then_renamed_is_modified_under_its_new_name() {
+fn a_file_written_and_then_renamed_is_modified_under_its_old_name() {
     let mut scene = Scene::with(&["a"]);
     scene.host.write("a");
     scene.host.rename((ROOT, "a"), (ROOT, "b"));
     scene.hint("a", Kinds::MODIFY);
     scene.hint("a", Kinds::CLOSE_WRITE);
     scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    said!(scene, "modified a=10", "renamed a to b=10");
+    scene.hint("b", Kinds::CLOSE_WRITE);
+    said!(scene,);
+}
+
+#[test]
+fn a_file_renamed_and_then_written_is_modified_under_its_new_name() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.write("a");
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    scene.hint("b", Kinds::MODIFY);
+    scene.hint("b", Kinds::CLOSE_WRITE);
     said!(scene, "renamed a to b=10", "modified b=10");
 }
 
@@ -740,4 +753,17 @@ fn what_is_moved_away_and_back_under_another_object_is_not_removed() {
     scene.host.file("b", 30);
     scene.moved((ROOT, "a"), (ROOT, "b"), 5);
     said!(scene, "created b=30");
+}
+
+#[test]
+fn a_new_file_written_and_then_renamed_is_modified_under_its_old_name() {
+    let mut scene = Scene::with(&[]);
+    scene.host.file("a", 20);
+    scene.host.write("a");
+    scene.hint("a", Kinds::CREATE);
+    scene.host.rename((ROOT, "a"), (SUB, "b"));
+    scene.hint("a", Kinds::MODIFY);
+    scene.hint("a", Kinds::CLOSE_WRITE);
+    scene.moved((ROOT, "a"), (SUB, "b"), 5);
+    said!(scene, "created a=20", "modified a=20", "renamed a to sub/b=20");
 }

@@ -66,12 +66,25 @@ impl Session {
         }
     }
 
+    /// A directory is watched from when the guest knows it, for from then on somebody may be
+    /// watching it there, without having looked into it.
+    pub(super) fn watch_known(&self, node: NodeId) {
+        if !self.state.lock().nodes.is_watched(node)
+            && let Ok(dir) = self.dir(node)
+        {
+            self.watch(&dir);
+        }
+    }
+
     /// Enters what a name leads to and makes the entry for it, with one lookup.
     pub(super) fn entry(&self, dir: &Dir, name: &[u8], stat: &Stat) -> Result<Entry> {
         let attr = self.attr_at(dir, name, stat);
         let identity = dir.export.identity(stat);
         let kind = stat.mode & mode::IFMT;
         let node = self.state.lock().nodes.enter(dir.node, name, identity, kind)?;
+        if kind == mode::IFDIR {
+            self.watch_known(node);
+        }
         if let Some(at) = place(dir.node, name) {
             self.observer().told(at, Some((node, &attr)));
         }

@@ -142,6 +142,7 @@ impl Session {
             (Attachment(at as u16), node)
         };
         let entry = Entry { node, attr, valid: export.validity(false) };
+        self.watch_known(node);
         self.observer().attached(attachment, &entry);
         Ok(Attached {
             attachment,

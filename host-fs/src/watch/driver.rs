@@ -69,6 +69,8 @@ pub struct Driver {
     thread: OnceLock<ThreadId>,
     closed: AtomicBool,
     refused: AtomicBool,
+    /// Directories that this thread's own calls made known, while `core` may be held.
+    adopted: Mutex<Vec<NodeId>>,
     sent: AtomicU64,
     acknowledged: AtomicU64,
     stalled: AtomicBool,
@@ -91,6 +93,7 @@ impl Driver {
             thread: OnceLock::new(),
             closed: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            adopted: Mutex::default(),
             sent: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
@@ -110,6 +113,15 @@ impl Driver {
         self.thread.get().is_some_and(|thread| *thread == thread::current().id())
     }
 
+    /// What became known while a hint was judged is known to the reconciler before the next one is.
+    fn adopt(&self) {
+        let dirs = std::mem::take(&mut *self.adopted.lock());
+        if !dirs.is_empty() {
+            let core = &mut *self.core.lock();
+            dirs.into_iter().for_each(|dir| core.watched(dir));
+        }
+    }
+
     fn may_send(&self) -> bool {
         let outstanding = self
             .sent
@@ -125,7 +137,7 @@ impl Observer for Driver {
             Ok(()) => {
                 match self.is_own_call() {
                     false => self.core.lock().watched(dir),
-                    true => self.core.try_lock().into_iter().for_each(|mut core| core.watched(dir)),
+                    true => self.adopted.lock().push(dir),
                 }
                 self.leases.write().insert(dir);
             }
@@ -316,12 +328,14 @@ impl Loop<'_> {
                     trace!(?hint, "hint");
                     let now = Instant::now();
                     self.driver.core.lock().hint(now, hint, &mut HostView(session));
+                    self.driver.adopt();
                 }
                 Report::Ended(key) => self.ended(session, key),
                 Report::Overflow | Report::Subtree(_) => self.compare_all(session),
             }
         }
         self.driver.core.lock().tick(Instant::now(), &mut HostView(session));
+        self.driver.adopt();
         self.send(session);
     }
 
@@ -345,6 +359,7 @@ impl Loop<'_> {
             let names = self.driver.core.lock().names(dir);
             for name in names {
                 self.driver.core.lock().compare(dir, &name, &mut HostView(session));
+                self.driver.adopt();
                 compared += 1;
                 if compared % COMPARE_ROUND == 0 {
                     self.send(session);

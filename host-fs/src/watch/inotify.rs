@@ -201,7 +201,9 @@ mod tests {
         (dir, source, fd)
     }
 
-    fn hints(source: &Inotify) -> Vec<(Kinds, Option<Box<[u8]>>, bool)> {
+    type Told = (Kinds, Option<Box<[u8]>>, bool);
+
+    fn hints(source: &Inotify) -> Vec<Told> {
         let mut out = Vec::new();
         source.wait(Some(Duration::from_secs(5)), &mut out).unwrap();
         let hint = |report| match report {

@@ -9,7 +9,10 @@ use crate::support::{Shape, Suite, on_each_shape, require};
 const ELSEWHERE: &str = "binderfs,eventfd,procfs,ioprio";
 
 /// Stressors that find nothing to do on a mount, with the reason of each.
-const SKIPPED: &[(&str, &str)] = &[("verity", "neither kernel nor disk have it here")];
+const SKIPPED: &[(&str, &str)] = &[
+    ("fiemap", "the kernel answers it without asking a FUSE file system: not supported"),
+    ("verity", "neither the kernel nor the disk has it here"),
+];
 
 /// What `stress-ng` exits with if all is well but for stressors that it skipped.
 const SOME_SKIPPED: [i32; 2] = [3, 4];
