@@ -512,7 +512,7 @@ impl Drop for Injector {
 }
 
 fn reply(entry: &Entry) -> AttrReply {
-    AttrReply { attr: entry.attr, attr_ms: entry.valid.attr_ms }
+    AttrReply { attr: entry.attr, attr_ms: 0 }
 }
 
 /// The times that the object has. Setting both is a change of attributes, the second alone one of

@@ -231,16 +231,16 @@ fn lookup(
         What::Before { local, attr } => before(session, local, attr),
         What::Now { local, entry } => {
             session.nodes.shown(local);
-            Answer::Entry(reply::entry(local.0, &brief(&entry, scene.deed)))
+            Answer::Entry(reply::entry(local.0, &brief(&entry)))
         }
         What::Carried => {
             let Some(entry) = scene.carried.take() else { return Some(REFUSED) };
             let local = session.nodes.found(LocalId(parent), name, &entry);
             if scene.deed == Deed::Touch {
-                let attr = AttrReply { attr: entry.attr, attr_ms: entry.valid.attr_ms };
+                let attr = AttrReply { attr: entry.attr, attr_ms: 0 };
                 scene.object = Some((local, attr));
             }
-            let answer = Answer::Entry(reply::entry(local.0, &brief(&entry, scene.deed)));
+            let answer = Answer::Entry(reply::entry(local.0, &brief(&entry)));
             if let Some(shown) = scene.names.get_mut(index) {
                 shown.what = What::Now { local, entry };
             }
@@ -283,12 +283,10 @@ fn void_attributes(session: &Session, local: LocalId) -> Option<Answer<'static>>
     })
 }
 
-/// A name that is about to be gone must not be believed if the call fails.
-fn brief(entry: &Entry, deed: Deed) -> Entry {
-    match deed {
-        Deed::Touch => *entry,
-        _ => Entry { valid: Validity { entry_ms: 0, ..entry.valid }, ..*entry },
-    }
+/// A change is old when it arrives: the guest may have gone on meanwhile. So what it says is good for
+/// the event, and the next who looks asks the server.
+fn brief(entry: &Entry) -> Entry {
+    Entry { valid: Validity::NONE, ..*entry }
 }
 
 fn make(session: &Session, scene: &mut Scene, parent: u64, name: &[u8]) -> Answer<'static> {
@@ -297,7 +295,7 @@ fn make(session: &Session, scene: &mut Scene, parent: u64, name: &[u8]) -> Answe
         Some(entry) => {
             scene.acted = true;
             let local = session.nodes.found(LocalId(parent), name, &entry);
-            Answer::Entry(reply::entry(local.0, &entry))
+            Answer::Entry(reply::entry(local.0, &brief(&entry)))
         }
         None => REFUSED,
     }

@@ -105,31 +105,34 @@ impl Touch {
 
 /// Acts that have begun and not ended: as many as there are threads that serve the guest.
 #[derive(Debug, Default)]
-pub struct InFlight(Vec<Touch>);
+pub struct InFlight(Vec<(Touch, [Option<NodeId>; 2])>);
 
 impl InFlight {
-    /// It begins.
-    pub fn begin(&mut self, act: &Act<'_>) {
-        self.0.push(Touch::of(act));
+    /// It begins. `nodes` are what its names lead to so far: their link counts and times change
+    /// with it.
+    pub fn begin(&mut self, act: &Act<'_>, nodes: [Option<NodeId>; 2]) {
+        self.0.push((Touch::of(act), nodes));
     }
 
     /// It has ended.
     pub fn end(&mut self, act: &Act<'_>) {
         let touch = Touch::of(act);
-        if let Some(index) = self.0.iter().position(|other| *other == touch) {
+        if let Some(index) = self.0.iter().position(|(other, _)| *other == touch) {
             self.0.swap_remove(index);
         }
     }
 
     /// Whether one changes what this name leads to.
     pub fn touches_name(&self, place: PlaceHash) -> bool {
-        self.0
-            .iter()
-            .any(|touch| matches!(touch, Touch::Names(places) if places.contains(&Some(place))))
+        let touches = |touch: &Touch| {
+            matches!(touch, Touch::Names(places) if places.contains(&Some(place)))
+        };
+        self.0.iter().any(|(touch, _)| touches(touch))
     }
 
     /// Whether one changes this node.
     pub fn touches_node(&self, node: NodeId) -> bool {
-        self.0.contains(&Touch::Content(node))
+        let content = Touch::Content(node);
+        self.0.iter().any(|(touch, nodes)| *touch == content || nodes.contains(&Some(node)))
     }
 }

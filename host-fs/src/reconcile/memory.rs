@@ -18,12 +18,12 @@ pub struct Print {
 }
 
 impl Print {
-    /// Of these attributes.
+    /// Of these attributes. The link count is not among them: it changes with a name, and the
+    /// kernel tells of it when that name is made or removed.
     pub fn of(attr: &Attr) -> Self {
         let content =
             if attr.is_dir() { 0 } else { hash(&(attr.size, attr.mtime.sec, attr.mtime.nsec)) };
-        let links = if attr.is_dir() { 0 } else { attr.nlink };
-        let attrs = hash(&(attr.mode, attr.uid, attr.gid, links)) as u32;
+        let attrs = hash(&(attr.mode, attr.uid, attr.gid)) as u32;
         Self { content, attrs, ctime: nanoseconds(attr.ctime) }
     }
 }

@@ -249,7 +249,14 @@ impl Reconciler {
 
     /// The guest is about to do this.
     pub fn will(&mut self, act: &Act<'_>) {
-        self.in_flight.begin(act);
+        let at = |place: &Place<'_>| self.memory.at(place.parent, place.name.as_bytes());
+        let nodes = match act {
+            Act::Create { .. } | Act::Write { .. } | Act::SetAttr { .. } => [None; 2],
+            Act::Link { node, .. } => [Some(*node), None],
+            Act::Remove { at: place, .. } => [at(place), None],
+            Act::Rename { from, to, .. } => [at(from), at(to)],
+        };
+        self.in_flight.begin(act, nodes);
     }
 
     /// It has failed to.

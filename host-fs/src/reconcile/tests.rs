@@ -475,6 +475,37 @@ fn a_chmod_behind_a_write_is_told_though_the_first_look_saw_both() {
 }
 
 #[test]
+fn a_chmod_of_the_guest_is_no_news_behind_its_own_unlink_of_another_name() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.attr("f").nlink = 2;
+    let attr = *scene.host.attr("f");
+    scene.tell(ROOT, "f", &attr);
+    scene.host.chmod("f", 0o600);
+    let attr = *scene.host.attr("f");
+    let done = Done { node: Some(NodeId(10)), attr: Some(&attr), ..Done::default() };
+    scene.own(Act::SetAttr { node: NodeId(10) }, done, Some(&attr));
+    scene.own(Act::Remove { at: at(SUB, "other"), is_dir: false }, Done::default(), None);
+    scene.host.attr("f").nlink = 1;
+    scene.host.attr("f").ctime.sec += 1;
+    scene.hint("f", Kinds::ATTRIB);
+    said!(scene,);
+}
+
+#[test]
+fn a_hint_of_a_file_waits_while_the_guest_links_it() {
+    let mut scene = Scene::with(&["f"]);
+    let link = Act::Link { node: NodeId(10), at: at(SUB, "other") };
+    scene.core.will(&link);
+    scene.host.attr("f").ctime.sec += 1;
+    scene.hint("f", Kinds::ATTRIB);
+    let attr = *scene.host.attr("f");
+    let done = Done { node: Some(NodeId(10)), attr: Some(&attr), ..Done::default() };
+    scene.core.did(scene.now, &link, &done, Some(&attr));
+    scene.pass(Duration::from_secs(1));
+    said!(scene,);
+}
+
+#[test]
 fn link_counts_of_a_parent_are_not_told() {
     let mut scene = Scene::with(&[]);
     scene.host.attr("sub").nlink += 1;
