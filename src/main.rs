@@ -13,7 +13,11 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if is_help(&error) => error.exit(),
+        Err(error) => return misused(&error),
+    };
     logging::start(&cli.log);
     let result = match cli.command {
         cli::Command::Mount(args) => os::mount(args),
@@ -26,8 +30,34 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("osxfs: {error:#}");
+            eprintln!("osxfs: {}", in_one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes; those that the error names itself are not said twice.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line.push_str(if line.is_empty() { "" } else { ": " });
+            line.push_str(&cause);
+        }
+    }
+    line
+}
+
+fn is_help(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as NothingAsked;
+    error.exit_code() == 0 || error.kind() == NothingAsked
+}
+
+/// Says in one line what is wrong with the command line. The exit code is that of `clap`.
+fn misused(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let what: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    eprintln!("osxfs: {}; see --help", what.join(" "));
+    ExitCode::from(2)
 }

@@ -37,19 +37,13 @@ impl FromStr for MountSpec {
     }
 }
 
-enum Event {
-    Signal(i32),
-    AllGone,
-}
-
-/// Connects, mounts, says so on standard output, and serves until every mount is gone or `SIGINT`,
-/// `SIGTERM` or `SIGHUP` comes; then flushes and unmounts.
+/// Connects, mounts, says so on standard output, and serves until every mount is gone or a signal
+/// comes; then flushes and unmounts.
 ///
 /// # Errors
 /// See [`Error`]. Nothing stays mounted.
 pub fn run(server: &Address, mounts: &[MountSpec], options: MountOptions) -> Result<(), Error> {
-    let (events, next) = mpsc::channel();
-    catch_signals(events.clone())?;
+    let ending = Ending::watch()?;
     let client = Client::new();
     wire::connect(server, client.clone())?;
     let mut running = Vec::new();
@@ -59,41 +53,68 @@ pub fn run(server: &Address, mounts: &[MountSpec], options: MountOptions) -> Res
         let _ = writeln!(std::io::stdout(), "mounted {export} at {}", mount.point().display());
         running.push(Arc::new(mount));
     }
-    wait_for_all(&running, events)?;
-    if let Ok(Event::Signal(signal)) = next.recv() {
-        info!(signal, "ending");
-    }
-    for mount in &running {
-        mount.unmount()?;
-    }
-    Ok(())
+    ending.wait(&running)
 }
 
-/// The first signal is an event; a second one ends the process at once.
-fn catch_signals(events: mpsc::Sender<Event>) -> Result<(), Error> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
-    let forward = move || {
-        for (number, signal) in signals.forever().enumerate() {
-            if number > 0 {
-                warn!(signal, "ending without waiting");
-                std::process::exit(128 + signal);
+enum Event {
+    Signal(i32),
+    AllGone,
+}
+
+/// Knows when a process that mounts is to end: at `SIGINT`, `SIGTERM` or `SIGHUP`, or when its
+/// mounts are gone.
+pub struct Ending {
+    events: mpsc::Sender<Event>,
+    next: mpsc::Receiver<Event>,
+}
+
+impl Ending {
+    /// Catches the signals from now on. The first is an event; a second one ends the process at
+    /// once.
+    ///
+    /// # Errors
+    /// [`Error::Signals`] or [`Error::Thread`].
+    pub fn watch() -> Result<Self, Error> {
+        let (events, next) = mpsc::channel();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
+        let forward = {
+            let events = events.clone();
+            move || {
+                for (number, signal) in signals.forever().enumerate() {
+                    if number > 0 {
+                        warn!(signal, "ending without waiting");
+                        std::process::exit(128 + signal);
+                    }
+                    let _ = events.send(Event::Signal(signal));
+                }
             }
-            let _ = events.send(Event::Signal(signal));
-        }
-    };
-    thread::Builder::new().name("osxfs-signals".into()).spawn(forward).map_err(Error::Thread)?;
-    Ok(())
-}
+        };
+        thread::Builder::new()
+            .name("osxfs-signals".into())
+            .spawn(forward)
+            .map_err(Error::Thread)?;
+        Ok(Self { events, next })
+    }
 
-fn wait_for_all(mounts: &[Arc<Mount>], events: mpsc::Sender<Event>) -> Result<(), Error> {
-    let mounts = mounts.to_vec();
-    let wait = move || {
-        mounts.iter().for_each(|mount| mount.wait());
-        drop(mounts);
-        let _ = events.send(Event::AllGone);
-    };
-    thread::Builder::new().name("osxfs-wait".into()).spawn(wait).map_err(Error::Thread)?;
-    Ok(())
+    /// Waits for the end, then flushes and unmounts what is still mounted. Whoever still stands in
+    /// a mount does not hold up the end.
+    ///
+    /// # Errors
+    /// [`Error::Thread`] or [`Error::Unmount`].
+    pub fn wait(self, mounts: &[Arc<Mount>]) -> Result<(), Error> {
+        let Self { events, next } = self;
+        let watched = mounts.to_vec();
+        let wait = move || {
+            watched.iter().for_each(|mount| mount.wait());
+            drop(watched);
+            let _ = events.send(Event::AllGone);
+        };
+        thread::Builder::new().name("osxfs-wait".into()).spawn(wait).map_err(Error::Thread)?;
+        if let Ok(Event::Signal(signal)) = next.recv() {
+            info!(signal, "ending");
+        }
+        mounts.iter().try_for_each(|mount| mount.unmount())
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,9 @@ pub enum ConnectError {
         /// Why.
         source: io::Error,
     },
+    /// The path does not fit into a socket address.
+    #[error("cannot connect to {0}: the path is too long for a unix socket")]
+    PathTooLong(Address),
     /// The server said no.
     #[error("the server at {address} refuses: {text}")]
     Refused {
@@ -161,7 +164,12 @@ impl Connection {
     fn open(address: &Address, client: &Client) -> Result<Self, ConnectError> {
         let io = |source: io::Error| ConnectError::Io { address: address.clone(), source };
         let stream: OwnedFd = match address {
-            Address::Unix(path) => UnixStream::connect(path).map_err(io)?.into(),
+            Address::Unix(path) => match UnixStream::connect(path) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    return Err(ConnectError::PathTooLong(address.clone()));
+                }
+                other => other.map_err(io)?.into(),
+            },
             Address::Vsock { cid, port } => {
                 VsockStream::connect_with_cid_port(*cid, *port).map_err(io)?.into()
             }

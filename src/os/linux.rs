@@ -5,14 +5,13 @@ use crate::control;
 use crate::status::bytes;
 use anyhow::Result;
 use guest_agent::client::{Client, Disconnected, Transport};
-use guest_agent::{Mount, MountOptions, prepare_mount_point, run};
+use guest_agent::run::{self, Ending};
+use guest_agent::{Mount, MountOptions, prepare_mount_point};
 use host_fs::mounts::OwnMounts;
 use host_fs::server::{Closed, NoticeSink, Server, ServerOptions};
 use host_fs::session::Session;
 use host_fs::watch::driver::Watching;
 use protocol::{Caller, Notice, Reply, Request, Tag};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -20,7 +19,7 @@ use std::time::Duration;
 
 /// Server and agent in this process, joined by direct calls.
 pub fn mount(args: MountArgs) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let ending = Ending::watch()?;
     let name = default_name(&args.dir);
     let export = args.export.config(name.clone(), args.dir.clone(), args.read_only);
     let own_mounts = OwnMounts::default();
@@ -40,20 +39,13 @@ pub fn mount(args: MountArgs) -> Result<()> {
     let _control = control::start(&server)?;
     println!("sharing {} at {}", args.dir.display(), point.display());
 
-    let ender = mount.clone();
-    thread::Builder::new().name("osxfs-signals".into()).spawn(move || {
-        for _ in signals.forever() {
-            if let Err(error) = ender.unmount() {
-                eprintln!("osxfs: {error}");
-            }
-        }
-    })?;
     let counters = std::io::stderr().is_terminal().then(|| show_counters(server.clone()));
-    mount.wait();
+    let ended = ending.wait(&[mount]);
     if let Some(counters) = counters {
         counters.end();
     }
     session.close();
+    ended?;
     Ok(())
 }
 

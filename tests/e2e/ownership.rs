@@ -22,7 +22,7 @@ const OWNER: [&str; 4] = ["--uid", "1234", "--gid", "4321"];
 
 fn files_without_a_record_belong_to_the_mount(shape: Shape) {
     require_root!();
-    let share = shape.mapped_share().agent_flags(OWNER).start();
+    let share = shape.mapped_share().server_flags(OWNER).start();
     fs::write(share.host().join("file"), "x").expect("a file");
     fs::set_permissions(share.host().join("file"), Permissions::from_mode(0o600)).expect("chmod");
     let file = share.mount().join("file");
