@@ -14,8 +14,7 @@ pub fn start(args: &LogArgs) {
         2 => "debug",
         _ => "trace",
     };
-    let filter =
-        EnvFilter::try_from_env("OSXFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("OSXFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
     match args.log_format {

@@ -20,9 +20,9 @@ fn main() -> ExitCode {
     };
     logging::start(&cli.log);
     let result = match cli.command {
-        cli::Command::Mount(args) => os::mount(args),
+        cli::Command::Mount(args) => os::mount(&args),
         cli::Command::Serve(args) => serve::run(args),
-        cli::Command::Agent(args) => os::agent(args),
+        cli::Command::Agent(args) => os::agent(&args),
         cli::Command::Status(args) => status::run(&args),
         cli::Command::Completions(args) => shell::completions(&args),
         cli::Command::Man(args) => shell::man(&args),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use protocol::handshake::{Features, Handshake, Hello, MAGIC, MIN_VERSION, VERSION};
 use protocol::splitter::{Frame, ReadError, Splitter};
 use protocol::{
-    Address, Caller, DecodeError, FrameHeader, Notice, frame, Reply, Request, Tag, Text,
+    Address, Caller, DecodeError, FrameHeader, Notice, Reply, Request, Tag, Text, frame,
 };
 use rustix::net::Shutdown;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -180,10 +180,16 @@ impl Connection {
         };
         timeout(Timeout::Send, Some(SEND_TIMEOUT))?;
         timeout(Timeout::Recv, Some(HELLO_TIMEOUT))?;
-        let sender =
-            Sender { stream: stream.try_clone().map_err(io)?, turn: Mutex::new(()), closed: AtomicBool::new(false) };
-        let mut connection =
-            Self { sender: Arc::new(sender), incoming: Splitter::default(), frame: Frame::default() };
+        let sender = Sender {
+            stream: stream.try_clone().map_err(io)?,
+            turn: Mutex::new(()),
+            closed: AtomicBool::new(false),
+        };
+        let mut connection = Self {
+            sender: Arc::new(sender),
+            incoming: Splitter::default(),
+            frame: Frame::default(),
+        };
         connection.shake_hands(address, client)?;
         timeout(Timeout::Recv, None)?;
         Ok(connection)
@@ -214,13 +220,13 @@ impl Connection {
             ReadError::Io(error) => io(error),
         })?;
         match Handshake::decode(header.opcode, self.frame.body()).map_err(stranger)? {
-            Handshake::Welcome(welcome)
-                if !(MIN_VERSION..=VERSION).contains(&welcome.version) =>
-            {
+            Handshake::Welcome(welcome) if !(MIN_VERSION..=VERSION).contains(&welcome.version) => {
                 let version = welcome.version;
                 Err(ConnectError::Refused {
                     address: address.clone(),
-                    text: format!("it wants to speak version {version}; this agent speaks {MIN_VERSION} to {VERSION}"),
+                    text: format!(
+                        "it wants to speak version {version}; this agent speaks {MIN_VERSION} to {VERSION}"
+                    ),
                 })
             }
             Handshake::Welcome(welcome) => {

@@ -17,7 +17,7 @@ use protocol::handshake::{
     self, Features, Handshake, MAGIC, MIN_VERSION, Refuse, RefuseReason, VERSION, Welcome,
 };
 use protocol::splitter::{Frame, ReadError, Splitter};
-use protocol::{Address, DecodeError, frame, Notice, Reply, Request, Tag, Text, limits};
+use protocol::{Address, DecodeError, Notice, Reply, Request, Tag, Text, frame, limits};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::net::Shutdown;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -48,7 +48,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// Somebody listens there.
-    #[error("cannot listen on {0}: a server already listens there; stop it or choose another address")]
+    #[error(
+        "cannot listen on {0}: a server already listens there; stop it or choose another address"
+    )]
     InUse(Address),
     /// Something else than a socket is at that path.
     #[error("cannot listen on {0}: the path exists and is no socket; choose another path")]
@@ -223,8 +225,12 @@ fn accept_all(acceptor: &Acceptor, shared: &Arc<Shared>) {
         let shared = shared.clone();
         let started = spawn("connection", move || {
             let refusal = match (allowed, full) {
-                (false, _) => Some((RefuseReason::Denied, "only root and the server's user may connect")),
-                (_, true) => Some((RefuseReason::Busy, "the server has as many agents as it takes")),
+                (false, _) => {
+                    Some((RefuseReason::Denied, "only root and the server's user may connect"))
+                }
+                (_, true) => {
+                    Some((RefuseReason::Busy, "the server has as many agents as it takes"))
+                }
                 _ => None,
             };
             if let Err(error) = connection.clone().serve(&shared.server, &peer, refusal) {
@@ -291,8 +297,10 @@ impl Connection {
         peer: &str,
         refusal: Option<(RefuseReason, &str)>,
     ) -> Result<(), ConnectionError> {
-        set_socket_timeout(&self.stream, Timeout::Send, Some(SEND_TIMEOUT)).map_err(io::Error::from)?;
-        set_socket_timeout(&self.stream, Timeout::Recv, Some(HELLO_TIMEOUT)).map_err(io::Error::from)?;
+        set_socket_timeout(&self.stream, Timeout::Send, Some(SEND_TIMEOUT))
+            .map_err(io::Error::from)?;
+        set_socket_timeout(&self.stream, Timeout::Recv, Some(HELLO_TIMEOUT))
+            .map_err(io::Error::from)?;
         let mut frame = Frame::default();
         let header = self.read_frame(&mut self.incoming.lock(), &mut frame)?;
         let Some(header) = header else { return Ok(()) };

@@ -117,7 +117,7 @@ impl Agent {
     }
 
     /// The server hangs up, whatever it says before.
-    fn is_hung_up_on(mut self) {
+    fn gets_hung_up_on(mut self) {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Ok(_) => {}
@@ -166,7 +166,7 @@ fn a_version_that_the_server_does_not_speak_is_refused_in_words() {
     agent.hello(VERSION + 1);
     let text = agent.handshake().unwrap().unwrap_err();
     assert!(text.contains("versions 2 to 2"), "{text}");
-    agent.is_hung_up_on();
+    agent.gets_hung_up_on();
     fixture.serves();
 }
 
@@ -176,10 +176,10 @@ fn a_stranger_is_refused() {
     let mut agent = fixture.connect();
     agent.send(Tag(1), &Request::GetAttr { node: NodeId(1) }).unwrap();
     assert!(agent.handshake().unwrap().is_err());
-    agent.is_hung_up_on();
+    agent.gets_hung_up_on();
     let mut agent = fixture.connect();
     agent.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    agent.is_hung_up_on();
+    agent.gets_hung_up_on();
     fixture.serves();
 }
 
@@ -193,7 +193,7 @@ fn a_frame_cut_at_any_byte_ends_that_connection_alone() {
         let (mut agent, _) = fixture.attach();
         agent.stream.write_all(&whole[..cut]).unwrap();
         agent.stream.shutdown(std::net::Shutdown::Write).unwrap();
-        agent.is_hung_up_on();
+        agent.gets_hung_up_on();
     }
     fixture.serves();
 }
@@ -221,7 +221,7 @@ fn a_frame_beyond_the_limit_or_of_no_known_kind_ends_the_connection() {
         let (mut agent, _) = fixture.attach();
         // The server may hang up before it has read all.
         let _ = agent.stream.write_all(&bytes);
-        agent.is_hung_up_on();
+        agent.gets_hung_up_on();
     }
     fixture.serves();
 }
@@ -236,7 +236,7 @@ fn a_tag_used_twice_ends_the_connection() {
     let wait = Request::SetLock { handle, lock: lock(2, LockKind::Write), wait: true };
     agent.send(Tag(6), &wait).unwrap();
     agent.send(Tag(6), &Request::GetAttr { node: root }).unwrap();
-    agent.is_hung_up_on();
+    agent.gets_hung_up_on();
     fixture.serves();
 }
 
@@ -263,7 +263,7 @@ fn one_request_in_flight_too_many_ends_the_connection() {
     }
     agent.send(Tag(8), &wait(limits::MAX_IN_FLIGHT)).unwrap();
     agent.send(Tag(9), &wait(limits::MAX_IN_FLIGHT + 1)).unwrap();
-    agent.is_hung_up_on();
+    agent.gets_hung_up_on();
     fixture.serves();
 }
 

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Server and agent in this process, joined by direct calls.
-pub fn mount(args: MountArgs) -> Result<()> {
+pub fn mount(args: &MountArgs) -> Result<()> {
     let ending = Ending::watch()?;
     let name = default_name(&args.dir);
     let export = args.export.config(name.clone(), args.dir.clone(), args.read_only);
@@ -32,8 +32,11 @@ pub fn mount(args: MountArgs) -> Result<()> {
     let notices = Arc::new(DirectNotices(client.clone()));
     let session = server.connect("osxfs mount", notices)?;
     client.connected(Arc::new(Direct { session: session.clone(), client: client.clone() }));
-    let options =
-        MountOptions { allow_other: args.allow_other, read_only: args.read_only, ..Default::default() };
+    let options = MountOptions {
+        allow_other: args.allow_other,
+        read_only: args.read_only,
+        ..Default::default()
+    };
     let mount = Arc::new(Mount::start(client, &name, &point, options)?);
     own_mounts.avoid(mount.device());
     let _control = control::start(&server)?;
@@ -50,7 +53,7 @@ pub fn mount(args: MountArgs) -> Result<()> {
 }
 
 /// Mounts what a server offers until all mounts are gone.
-pub fn agent(args: AgentArgs) -> Result<()> {
+pub fn agent(args: &AgentArgs) -> Result<()> {
     let options = MountOptions { allow_other: args.allow_other, ..Default::default() };
     let mounts: Result<Vec<_>, _> = args.mounts.iter().map(|spec| spec.parse()).collect();
     run::run(&args.connect, &mounts.map_err(anyhow::Error::msg)?, options)?;

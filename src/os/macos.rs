@@ -4,7 +4,7 @@ use crate::cli::{AgentArgs, MountArgs};
 use anyhow::{Result, bail};
 
 /// Says what to do instead.
-pub fn mount(args: MountArgs) -> Result<()> {
+pub fn mount(args: &MountArgs) -> Result<()> {
     let MountArgs { dir, .. } = args;
     bail!(
         "cannot mount on macOS itself, which has no FUSE: offer the folder to a Linux guest with `osxfs serve --export {} --listen unix:PATH`",
@@ -13,6 +13,6 @@ pub fn mount(args: MountArgs) -> Result<()> {
 }
 
 /// Says where to run it.
-pub fn agent(_args: AgentArgs) -> Result<()> {
+pub fn agent(_args: &AgentArgs) -> Result<()> {
     bail!("the agent mounts by FUSE and runs in the Linux guest: start `osxfs-agent` there")
 }

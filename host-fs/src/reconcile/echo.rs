@@ -124,9 +124,8 @@ impl InFlight {
 
     /// Whether one changes what this name leads to.
     pub fn touches_name(&self, place: PlaceHash) -> bool {
-        let touches = |touch: &Touch| {
-            matches!(touch, Touch::Names(places) if places.contains(&Some(place)))
-        };
+        let touches =
+            |touch: &Touch| matches!(touch, Touch::Names(places) if places.contains(&Some(place)));
         self.0.iter().any(|(touch, _)| touches(touch))
     }
 

@@ -1,6 +1,7 @@
 //! Each rule of the reconciler, named as a sentence.
 
 use super::*;
+use crate::watch::Kinds;
 use protocol::Validity;
 use std::collections::{BTreeMap, HashSet};
 

@@ -28,7 +28,9 @@ pub use file::{
     copy_range, fallocate, lock_range, lock_whole, read_at, seek, statfs, sync, sync_fs, truncate,
     write_at,
 };
-pub use find::{birth_is_identity, may_access, open_beneath, open_root, present_path, stat, stat_at};
+pub use find::{
+    birth_is_identity, may_access, open_beneath, open_root, present_path, stat, stat_at,
+};
 pub use name::{
     create, create_unnamed, link, make_dir, make_node, make_symlink, open_dir, read_link,
     remove_dir, rename, reopen, unlink,

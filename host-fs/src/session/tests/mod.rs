@@ -4,5 +4,6 @@ mod files;
 mod listing;
 mod locking;
 mod observing;
+mod os;
 mod owners;
 mod safety;

@@ -1,0 +1,205 @@
+//! Saying what is news: changes, each with the state that the guest is told by it, remembered in the
+//! same step. Also the comparison name by name after hints were lost.
+
+use super::memory::Print;
+use super::moves::{Moves, Origin};
+use super::{Events, Here, Looked, Lookup, OwnedChange, Reconciler};
+use protocol::{Entry, NodeId, mode};
+
+impl Reconciler {
+    pub(super) fn push(&mut self, change: OwnedChange) {
+        self.counters.changes += 1;
+        self.out.push(change);
+    }
+
+    pub(super) fn is_dir(&self, node: NodeId) -> bool {
+        self.memory.node(node).is_some_and(|known| known.is_dir)
+    }
+
+    pub(super) fn doubt(&mut self, dir: NodeId) {
+        self.push(OwnedChange::Doubt { dir });
+    }
+
+    /// Remembers an entry as told with an event; the events in `owed` may still be to come.
+    pub(super) fn tell(&mut self, here: Here<'_>, entry: &Entry, settles: Events, owed: Events) {
+        let before = self.memory.tell(here.dir, here.name, entry.node, &entry.attr);
+        let print = Print::of(&entry.attr);
+        if let Some(known) = self.memory.node_mut(entry.node) {
+            known.print = print;
+            known.owed.remove(settles);
+            known.owed |= owed;
+            if let Some(before) = before {
+                let mut passed = Events::empty();
+                passed.set(Events::CONTENT, before.content != print.content);
+                passed.set(Events::ATTRS, before.attrs != print.attrs);
+                known.owed |= passed - settles;
+            }
+        }
+    }
+
+    /// Tells whether there is anything. The events in `owed` may still be to come, unless it is but
+    /// another name of something old.
+    pub(super) fn emit_created(
+        &mut self,
+        here: Here<'_>,
+        owed: Events,
+        lookup: &mut dyn Lookup,
+    ) -> bool {
+        let Some(entry) = lookup.entry(here.dir, here.name) else { return false };
+        if let Some(told) = self.memory.at(here.dir, here.name).filter(|told| *told != entry.node) {
+            let is_dir = self.is_dir(told);
+            self.push(OwnedChange::Removed { at: here.owned(), node: told, is_dir });
+        }
+        let is_link = entry.attr.kind() == mode::IFLNK;
+        let target = if is_link { lookup.target(entry.node) } else { None };
+        let is_old = !entry.attr.is_dir() && entry.attr.nlink > 1;
+        let owed = if is_old { Events::empty() } else { owed };
+        self.tell(here, &entry, Events::empty(), owed);
+        self.push(OwnedChange::Created { at: here.owned(), entry, target });
+        true
+    }
+
+    pub(super) fn emit_modified(&mut self, here: Here<'_>, lookup: &mut dyn Lookup) {
+        let Some(entry) = lookup.entry(here.dir, here.name) else { return };
+        self.tell(here, &entry, Events::CONTENT | Events::CLOSE, Events::empty());
+        self.push(OwnedChange::Modified { at: here.owned(), entry });
+    }
+
+    pub(super) fn emit_attrib(&mut self, here: Here<'_>, lookup: &mut dyn Lookup) {
+        let Some(entry) = lookup.entry(here.dir, here.name) else { return };
+        self.tell(here, &entry, Events::ATTRS, Events::empty());
+        self.push(OwnedChange::Attrib { at: Some(here.owned()), entry });
+    }
+
+    pub(super) fn emit_renamed(&mut self, origin: Origin, to: Here<'_>, lookup: &mut dyn Lookup) {
+        let Some(entry) = lookup.entry(to.dir, to.name) else { return self.moved_out(origin) };
+        let from = Here::new(origin.at.parent, &origin.at.name);
+        if self.memory.at(from.dir, from.name) == Some(entry.node) {
+            self.memory.tell_none(from.dir, from.name);
+        }
+        let replaced = self.memory.at(to.dir, to.name).filter(|told| *told != entry.node);
+        let before = self.memory.node(entry.node).map(|known| known.print);
+        if let Some(passed) = origin.unborn.filter(|_| before.is_none()) {
+            self.emit_beginning(from, &entry, passed, lookup);
+        }
+        self.emit_passed(from, &entry, lookup);
+        self.tell(to, &entry, Events::empty(), Events::empty());
+        let (from, replaced) = (from.owned(), replaced.unwrap_or(NodeId(0)));
+        self.push(OwnedChange::Renamed { from, to: to.owned(), entry, replaced });
+    }
+
+    /// Something was hinted under a name, and what it was about is there no longer.
+    pub(super) fn passed(&mut self, here: Here<'_>) {
+        if let Some(node) = self.memory.at(here.dir, here.name)
+            && let Some(known) = self.memory.node_mut(node)
+        {
+            known.owed |= Events::UNDER_OLD_NAME;
+        }
+    }
+
+    /// Says under its old name what was hinted under it.
+    pub(super) fn emit_passed(&mut self, from: Here<'_>, to: &Entry, lookup: &mut dyn Lookup) {
+        let Some(known) = self.memory.node_mut(to.node) else { return };
+        if !known.owed.contains(Events::UNDER_OLD_NAME) {
+            return;
+        }
+        let content = Events::CONTENT | Events::CLOSE;
+        let owes = known.owed.intersects(content);
+        known.owed -= Events::UNDER_OLD_NAME | content;
+        let (before, print) = (known.print, Print::of(&to.attr));
+        known.print = print;
+        if (owes || before.content != print.content)
+            && let Some(entry) = lookup.entry_of(to.node)
+        {
+            self.push(OwnedChange::Modified { at: from.owned(), entry });
+        }
+        if before.attrs != print.attrs
+            && let Some(entry) = lookup.entry_of(to.node)
+        {
+            self.push(OwnedChange::Attrib { at: Some(from.owned()), entry });
+        }
+    }
+
+    /// A file was made, written and renamed before anyone could look, as editors do when they save.
+    pub(super) fn emit_beginning(
+        &mut self,
+        from: Here<'_>,
+        to: &Entry,
+        passed: Events,
+        lookup: &mut dyn Lookup,
+    ) {
+        let is_link = to.attr.kind() == mode::IFLNK;
+        let target = if is_link { lookup.target(to.node) } else { None };
+        let mut entry = || lookup.entry_of(to.node);
+        if let Some(entry) = entry() {
+            self.push(OwnedChange::Created { at: from.owned(), entry, target });
+        }
+        if passed.contains(Events::CONTENT)
+            && let Some(entry) = entry()
+        {
+            self.push(OwnedChange::Modified { at: from.owned(), entry });
+        }
+    }
+
+    /// The object left its name for somewhere unknown.
+    pub(super) fn moved_out(&mut self, origin: Origin) {
+        let Origin { at, node, is_dir, unborn, .. } = origin;
+        if unborn.is_some() {
+            return; // Its beginning was not told, nor is its end.
+        }
+        if node.is_some() && self.memory.at(at.parent, &at.name) == node {
+            self.memory.tell_none(at.parent, &at.name);
+        }
+        self.push(OwnedChange::Removed { at, node: node.unwrap_or(NodeId(0)), is_dir });
+    }
+}
+
+/// Comparing again.
+impl Reconciler {
+    /// Hints were lost. All that waits is void; each directory given is in doubt and is to be
+    /// compared name by name ([`compare`](Self::compare)).
+    pub fn lost(&mut self) -> Vec<NodeId> {
+        self.echoes.clear();
+        self.moves = Moves::default();
+        self.settling.clear();
+        self.unborn.clear();
+        self.waiting.clear();
+        self.retry_at = None;
+        let dirs: Vec<_> = self.memory.watched().collect();
+        dirs.iter().for_each(|dir| self.doubt(*dir));
+        dirs
+    }
+
+    /// The names told in a directory.
+    pub fn names(&mut self, dir: NodeId) -> Vec<std::sync::Arc<[u8]>> {
+        self.counters.comparisons += 1;
+        self.memory.names(dir)
+    }
+
+    /// Compares one told name with what stands there, whatever was hinted.
+    pub fn compare(&mut self, dir: NodeId, name: &[u8], lookup: &mut dyn Lookup) {
+        let here = Here::new(dir, name);
+        let Some(told) = self.memory.at(dir, name) else { return };
+        match lookup.look(dir, name) {
+            Looked::There { node, attr } if node == Some(told) => {
+                let print = Print::of(&attr);
+                let Some(known) = self.memory.node(told).map(|known| known.print) else { return };
+                if known.content != print.content {
+                    self.emit_modified(here, lookup);
+                }
+                if known.attrs != print.attrs {
+                    self.emit_attrib(here, lookup);
+                }
+            }
+            Looked::There { .. } => {
+                self.emit_created(here, Events::empty(), lookup);
+            }
+            Looked::Absent => {
+                self.memory.tell_none(dir, name);
+                let is_dir = self.is_dir(told);
+                self.push(OwnedChange::Removed { at: here.owned(), node: told, is_dir });
+            }
+            Looked::Failed => self.doubt(dir),
+        }
+    }
+}
