@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::watch::Kinds;
-use protocol::Validity;
+use protocol::{Validity, mode};
 use std::collections::{BTreeMap, HashSet};
 
 const ROOT: NodeId = NodeId(1);
