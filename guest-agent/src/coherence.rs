@@ -17,7 +17,8 @@
 
 use crate::fuse::ChangeSink;
 use crate::fuse::session::{Session, entry_of};
-use crate::inject::{Injector, Outcome, Root};
+use crate::inject::{Hand, Notice, Outcome, Root};
+use crate::nodes::LocalId;
 use parking_lot::{Condvar, Mutex};
 use protocol::codec::{Reader, Wire};
 use protocol::{Change, Changes, NodeId};
@@ -109,25 +110,30 @@ impl Coherence {
     fn work(&self, number: u64) {
         let Some(session) = self.session.upgrade() else { return };
         let Some(root) = self.root.lock().clone() else { return };
-        let mut injector = Injector::new(session.clone(), root);
-        // Only the injector keeps the session; it is let go of when the mount ends.
-        while let Some(item) = self.next(number, &mut injector) {
+        let hand = match Hand::start(session.clone(), root) {
+            Ok(hand) => hand,
+            Err(error) => {
+                warn!(%error, "no further events can be injected");
+                return;
+            }
+        };
+        while let Some(item) = self.next(number, &hand) {
             match item {
                 Item::Change(epoch, bytes) if epoch == session.epoch() => {
-                    self.deliver(&mut injector, epoch, &bytes);
+                    self.deliver(&session, &hand, epoch, bytes);
                 }
                 Item::Change(..) => {}
                 Item::Delivered(epoch, seq) if epoch == session.epoch() => session.delivered(seq),
                 Item::Delivered(..) => {}
                 Item::DoubtAll => {
-                    session.nodes.parents().into_iter().for_each(|dir| injector.doubt(dir));
+                    session.nodes.parents().into_iter().for_each(|dir| doubt(&session, dir));
                 }
             }
         }
     }
 
     /// The next item, in its turn. None if this worker is to end.
-    fn next(&self, number: u64, injector: &mut Injector) -> Option<Item> {
+    fn next(&self, number: u64, hand: &Hand) -> Option<Item> {
         let mut queue = self.queue.lock();
         loop {
             if queue.worker != number {
@@ -145,7 +151,7 @@ impl Coherence {
                 queue.since = Some(Instant::now());
                 return Some(item);
             }
-            injector.rest();
+            hand.rest();
             self.work.wait(&mut queue);
         }
     }
@@ -178,17 +184,17 @@ impl Coherence {
         }
     }
 
-    fn deliver(&self, injector: &mut Injector, epoch: u32, bytes: &[u8]) {
+    fn deliver(&self, session: &Session, hand: &Hand, epoch: u32, bytes: Box<[u8]>) {
         // It was encoded here.
-        let Ok(change) = Change::get(&mut Reader::new(bytes)) else { return };
-        let outcome = match self.take_other_half(epoch, &change) {
-            Some(other) => match Change::get(&mut Reader::new(&other)) {
-                Ok(other) => injector.deliver_exchange(&change, &other),
-                Err(_) => return,
-            },
-            None => injector.deliver(&change),
-        };
-        if let Outcome::Refused(errno) = outcome {
+        let Ok(change) = Change::get(&mut Reader::new(&bytes)) else { return };
+        if let Change::Doubt { dir } = change {
+            if let Some(dir) = session.nodes.local(dir) {
+                doubt(session, dir);
+            }
+            return;
+        }
+        let other = self.take_other_half(epoch, &change);
+        if let Outcome::Refused(errno) = hand.deliver(bytes, other) {
             debug!(%errno, "an event was not injected");
         }
     }
@@ -219,6 +225,16 @@ impl Coherence {
             self.watch.notify_one();
         }
         queue.items.push_back(item);
+    }
+}
+
+/// No cached name in this directory is believed any more.
+fn doubt(session: &Session, dir: LocalId) {
+    Notice::Pages(dir).give(session);
+    for (child, name) in session.nodes.children(dir) {
+        Notice::Name(dir, name).give(session);
+        session.nodes.distrust_cache(child);
+        Notice::Pages(child).give(session);
     }
 }
 

@@ -26,6 +26,7 @@ mod inject;
 mod live;
 mod mount;
 mod nodes;
+mod os;
 mod recover;
 pub mod run;
 pub mod wire;

@@ -6,6 +6,7 @@ use crate::counters::Snapshot;
 use crate::error::Error;
 use crate::fuse::Session;
 use crate::mount::{self, Mounted, Plan};
+use crate::os;
 use crate::recover;
 use protocol::{Attached, Consistency, Errno, ExportName};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -141,16 +142,8 @@ impl Mount {
         self.session.client.in_flight()
     }
 
-    /// On a thread of its own, because it waits for the server and a dead one must not keep us.
     fn flush(&self) {
-        let (done, wait) = mpsc::sync_channel(1);
-        let mounted = self.mounted.clone();
-        let flush = move || {
-            sync(&mounted);
-            let _ = done.try_send(());
-        };
-        let spawned = thread::Builder::new().name("osxfs-flush".into()).spawn(flush);
-        if spawned.is_ok() && wait.recv_timeout(FLUSH_TIMEOUT).is_err() {
+        if !sync(&self.mounted, FLUSH_TIMEOUT) {
             warn!("the last writes did not reach the server in time");
         }
     }
@@ -198,28 +191,39 @@ fn default_threads() -> usize {
     (processors * 2).clamp(4, 16)
 }
 
-/// Asks the kernel to write back all that it holds for the mount. The root is opened and closed
-/// again, so that an `umount` meanwhile fails for a moment only.
-fn sync(mounted: &Mounted) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let synced = rustix::fs::open(&mounted.point, flags, Mode::empty()).and_then(|root| {
-        // Something else may have been mounted on top, or the mount may be gone.
-        if rustix::fs::fstat(&root)?.st_dev == mounted.device {
-            rustix::fs::syncfs(&root)
-        } else {
-            Ok(())
+/// Asks the kernel to write back all that it holds for the mount, and tells whether that was done in
+/// time. On a thread of its own, because it waits for the server and a dead one must not keep us, and
+/// with a descriptor table of its own, so that it does not keep us from dying: see
+/// [`hand`](crate::inject).
+fn sync(mounted: &Arc<Mounted>, timeout: Duration) -> bool {
+    let (done, wait) = mpsc::sync_channel(1);
+    let mounted = mounted.clone();
+    let flush = move || {
+        if let Err(error) = os::isolate(None).and_then(|_| sync_here(&mounted)) {
+            debug!(%error, "nothing written back");
         }
-    });
-    if let Err(error) = synced {
-        debug!(%error, "nothing written back");
+        let _ = done.try_send(());
+    };
+    let spawned = thread::Builder::new().name("osxfs-flush".into()).spawn(flush);
+    spawned.is_err() || wait.recv_timeout(timeout).is_ok()
+}
+
+/// The root is opened and closed again, so that an `umount` meanwhile fails for a moment only.
+fn sync_here(mounted: &Mounted) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let root = rustix::fs::open(&mounted.point, flags, Mode::empty())?;
+    // Something else may have been mounted on top, or the mount may be gone.
+    if rustix::fs::fstat(&root)?.st_dev == mounted.device {
+        rustix::fs::syncfs(&root)?;
     }
+    Ok(())
 }
 
 /// Once a second, while files are open for writing. (Closing a file writes it back by itself.)
-fn write_back(session: &Session, mounted: &Mounted) {
+fn write_back(session: &Session, mounted: &Arc<Mounted>) {
     while !session.wait_ended(Some(WRITE_BACK)) {
         if session.handles.count().0 > 0 {
-            sync(mounted);
+            sync(mounted, FLUSH_TIMEOUT);
         }
     }
 }

@@ -87,6 +87,40 @@ fn a_killed_agent_loses_nothing_and_its_server_stays() {
 }
 
 /// Runs `strike` while a thread writes and syncs records; how many it had synced.
+/// Injecting an event is a call on the mount by the very process that serves it: killed in that
+/// moment, it must still die, and let the mount answer.
+#[test]
+fn a_kill_in_the_middle_of_events_hangs_nothing() {
+    let _turn = turns::together();
+    let mut share = Shape::Embedded.mounted();
+    let over = AtomicBool::new(false);
+    let host = share.host().to_owned();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0_u64.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let file = host.join(format!("file{}", round % 50));
+                fs::write(&file, round.to_string()).expect("a file");
+                let _ = fs::remove_file(host.join(format!("file{}", (round + 25) % 50)));
+            }
+        });
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..15 {
+                // Anywhere in the stream of events.
+                std::thread::sleep(Duration::from_millis(100));
+                share.server().kill();
+                answers(share.mount());
+                share.reap();
+                share.start_server();
+            }
+        }));
+        over.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
 fn while_a_writer_syncs(share: &mut Share, strike: impl FnOnce(&mut Share)) -> u64 {
     let (synced, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let path = share.mount().join("synced");

@@ -49,7 +49,6 @@ pub mod opcode {
 pub mod notify {
     pub const INVAL_INODE: i32 = 2;
     pub const INVAL_ENTRY: i32 = 3;
-    pub const DELETE: i32 = 6;
     /// `FUSE_EXPIRE_ONLY`, a flag of [`INVAL_ENTRY`] (7.38).
     pub const EXPIRE_ONLY: u32 = 1;
 }
@@ -235,7 +234,6 @@ structs! {
     Dirent[24] { ino: u64, off: u64, namelen: u32, kind: u32 }
     NotifyInvalInodeOut[24] { ino: u64, off: i64, len: i64 }
     NotifyInvalEntryOut[16] { parent: u64, namelen: u32, flags: u32 }
-    NotifyDeleteOut[24] { parent: u64, child: u64, namelen: u32, padding: u32 }
     LseekIn[24] { fh: u64, offset: u64, whence: u32, padding: u32 }
     LseekOut[8] { offset: u64 }
     CopyFileRangeIn[56] {

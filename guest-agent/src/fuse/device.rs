@@ -99,18 +99,6 @@ impl Device {
         self.notify_named(abi::notify::INVAL_ENTRY, out.as_bytes(), name)
     }
 
-    /// Tells that `child`, which was `name` in `parent`, was deleted. Fires `DELETE_SELF` and
-    /// `IGNORED` on the child's own watch, and no `DELETE` on the parent.
-    ///
-    /// # Errors
-    /// `ENOENT` if the kernel has no such name cached, `ENOTEMPTY` if children are in use.
-    #[allow(dead_code, reason = "injected deletes fire more; for who wants only these two")]
-    pub fn notify_delete(&self, parent: u64, child: u64, name: &[u8]) -> Result<(), Errno> {
-        let namelen = name.len() as u32;
-        let out = abi::NotifyDeleteOut { parent, child, namelen, padding: 0 };
-        self.notify_named(abi::notify::DELETE, out.as_bytes(), name)
-    }
-
     /// Names end with a NUL that `namelen` does not count.
     fn notify_named(&self, code: i32, out: &[u8], name: &[u8]) -> Result<(), Errno> {
         let mut terminated = Vec::with_capacity(name.len() + 1);

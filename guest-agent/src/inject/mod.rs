@@ -1,6 +1,6 @@
 //! Injection: making the kernel fire the inotify events of a change that happened on the host.
 //!
-//! An *actuator* thread performs on the mount the system call that would have made the change. The
+//! An *actuator* thread (the [`hand`]) performs on the mount the system call that would have made the change. The
 //! kernel asks the file system, as always; for that thread the answers come from the [`past`], the
 //! state before the change, and nothing reaches the server. The kernel then does to its own state
 //! what the host did to its, and fires the events:
@@ -17,11 +17,14 @@
 //! `INVAL_INODE`, names by expiry, which leaves alone what is mounted on them. A name whose cached
 //! state is known to be the one before the change is left as it is and costs no lookup.
 
+mod hand;
 mod past;
 mod root;
 
 use crate::fuse::session::Session;
 use crate::nodes::LocalId;
+use hand::Worker;
+pub use hand::{Hand, Notice};
 use past::{Deed, Past, Scene, Shown, What};
 use protocol::{Attr, AttrReply, Change, Entry, Errno, NodeId, Place, mode};
 pub use root::Root;
@@ -53,6 +56,7 @@ pub struct Injector {
     session: Arc<Session>,
     past: Arc<Past>,
     root: Root,
+    worker: Worker,
     /// The directory acted in last.
     parent: Option<(LocalId, Arc<OwnedFd>)>,
     /// Files made lately and still as they were then.
@@ -62,12 +66,13 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Registers the calling thread as an actuator that acts through `root`.
-    pub fn new(session: Arc<Session>, root: Root) -> Self {
+    /// Registers the calling thread, a hand, as an actuator that acts through `root`.
+    fn new(session: Arc<Session>, root: Root, worker: Worker) -> Self {
         let past = Arc::new(Past::new(&session));
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         session.actuators.register(tid, past.clone());
-        Self { session, past, root, parent: None, recent: VecDeque::new(), fakes: 0, tid }
+        let recent = VecDeque::new();
+        Self { session, past, root, worker, parent: None, recent, fakes: 0, tid }
     }
 
     /// Lets go of everything that makes the mount busy or keeps the kernel from forgetting.
@@ -89,12 +94,8 @@ impl Injector {
             Change::Renamed { from, to, entry, replaced } => {
                 self.renamed(from, to, entry, *replaced)
             }
-            Change::Doubt { dir } => {
-                if let Some(dir) = self.session.nodes.local(*dir) {
-                    self.doubt(dir);
-                }
-                return Outcome::Unknown;
-            }
+            // Nothing is to be done on the mount.
+            Change::Doubt { .. } => return Outcome::Unknown,
         };
         match result {
             Ok(outcome) => outcome,
@@ -149,17 +150,6 @@ impl Injector {
             self.expire(old, name);
         }
         self.conclude(result, new, new_name)
-    }
-
-    /// No cached name in this directory is believed any more.
-    pub fn doubt(&self, dir: LocalId) {
-        let nodes = &self.session.nodes;
-        _ = self.session.device.invalidate_inode(dir.0, 0, 0);
-        for (child, name) in nodes.children(dir) {
-            self.expire(dir, &name);
-            nodes.distrust_cache(child);
-            _ = self.session.device.invalidate_inode(child.0, 0, 0);
-        }
     }
 
     fn created(&mut self, at: &Place<'_>, entry: &Entry, target: Option<&[u8]>) -> Delivery {
@@ -295,7 +285,7 @@ impl Injector {
         let local = self.session.nodes.absorb(entry);
         if let Some(local) = local {
             // Whoever reads from now on reads the new content.
-            _ = self.session.device.invalidate_inode(local.0, 0, 0);
+            self.worker.notice(Notice::Pages(local));
         }
         let is_file = entry.attr.kind() == mode::IFREG;
         let Some((parent, name)) = self.place(at).filter(|_| is_file) else {
@@ -332,7 +322,7 @@ impl Injector {
     fn attrib(&mut self, at: Option<&Place<'_>>, entry: &Entry) -> Delivery {
         let local = self.session.nodes.absorb(entry);
         if let Some(local) = local {
-            _ = self.session.device.invalidate_inode(local.0, -1, 0);
+            self.worker.notice(Notice::Attributes(local));
         }
         let times = times(&entry.attr, true);
         let Some(at) = at else {
@@ -423,29 +413,21 @@ impl Injector {
             }
             Err(errno) => {
                 self.expire(parent, name);
-                _ = self.session.device.invalidate_inode(parent.0, -1, 0);
+                self.worker.notice(Notice::Attributes(parent));
                 Err(errno)
             }
         }
     }
 
-    /// Lets a name expire. Where the kernel cannot, a name is dropped only if nothing is there that
-    /// something could be mounted on.
     fn expire(&self, parent: LocalId, name: &[u8]) {
-        let expires = self.session.negotiated().is_some_and(|agreed| agreed.expire_only);
-        // It fails where the kernel has no such name, which is as good.
-        if expires {
-            _ = self.session.device.expire_entry(parent.0, name);
-        } else if self.session.nodes.child(parent, name).is_none() {
-            _ = self.session.device.invalidate_entry(parent.0, name);
-        }
+        self.worker.notice(Notice::Name(parent, name.into()));
     }
 
     /// Takes over what is new of a node that the kernel knows, without the lookup of the entry.
     fn refresh(&self, entry: &Entry) -> Option<LocalId> {
         let local = self.session.nodes.local(entry.node)?;
         self.session.nodes.note_attr(local, &entry.attr);
-        _ = self.session.device.invalidate_inode(local.0, -1, 0);
+        self.worker.notice(Notice::Attributes(local));
         Some(local)
     }
 

@@ -6,6 +6,7 @@
 
 use crate::fuse::session::Session;
 use crate::nodes::LocalId;
+use crate::os;
 use protocol::Errno;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
@@ -46,6 +47,19 @@ impl Root {
             Err(error) => debug!(%error, "no private clone of the mount"),
         }
         root
+    }
+
+    /// The same for the calling thread, which has a descriptor table of its own from now on.
+    /// `self` must not be dropped on it.
+    pub fn adopt(&self) -> Self {
+        let clone = match os::isolate(self.clone.as_ref().map(|clone| clone.as_fd())) {
+            Ok(mine) => mine.map(Arc::new),
+            Err(error) => {
+                debug!(%error, "no descriptor table of its own for the actuator");
+                self.clone.clone()
+            }
+        };
+        Self { point: self.point.clone(), device: self.device, clone, direct: None }
     }
 
     /// Lets go of what makes the mount busy.

@@ -74,9 +74,10 @@ impl Daemon {
     }
 
     /// `kill -9`, as a crash or the OOM killer would.
+    #[track_caller]
     pub fn kill(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        assert!(self.wait(PROMPT).is_some(), "{} was killed and does not die", self.name);
     }
 
     /// Asks it to end with `signal` and expects that it does, with exit code 0.

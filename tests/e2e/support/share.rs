@@ -273,5 +273,5 @@ pub fn mounts_below(path: &Path) -> Vec<PathBuf> {
 
 /// Takes a mount out of the tree, also if nobody answers behind it.
 pub fn detach(at: &Path) {
-    let _ = Command::new("umount").arg("-l").arg(at).stderr(Stdio::null()).status();
+    let _ = Command::new("umount").args(["-f", "-l"]).arg(at).stderr(Stdio::null()).status();
 }
