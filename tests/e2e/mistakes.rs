@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use protocol::Text;
+use protocol::handshake::{Handshake, Refuse, RefuseReason, VERSION};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::share::{self, NAME, is_mounted};
@@ -271,6 +273,53 @@ fn a_peer_that_is_no_osxfs_is_refused() {
     });
     place.refuses(place.osxfs("agent --connect unix:@/socket --mount a:@/mount"), &["/socket"]);
     peer.join().expect("the peer");
+}
+
+/// A server of a later version: its words reach the person.
+#[test]
+fn a_version_that_the_agent_does_not_speak_is_said() {
+    let _turn = turns::together();
+    let place = Place::new();
+    let listener = UnixListener::bind(place.at("socket")).expect("bind");
+    let later = Refuse {
+        reason: RefuseReason::Version,
+        min_version: VERSION + 1,
+        version: VERSION + 1,
+        text: Text("this server speaks version 2: update the agent"),
+    };
+    let peer = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("accept");
+        let mut frame = Vec::new();
+        Handshake::Refuse(later).encode(&mut frame);
+        let _ = peer.read(&mut [0; 1024]);
+        peer.write_all(&frame).expect("a refusal");
+    });
+    let words = ["/socket", "refuses", "update the agent"];
+    place.refuses(place.osxfs("agent --connect unix:@/socket --mount a:@/mount"), &words);
+    peer.join().expect("the peer");
+}
+
+/// The mode of the socket keeps others out, and where somebody has opened it the server does.
+#[test]
+fn another_user_may_not_connect() {
+    let _turn = turns::together();
+    require_root!();
+    let share = Shape::UnixSocket.mounted();
+    let scratch = share.scratch().path();
+    let there = share.scratch().dir("second");
+    fs::copy(share::program(), scratch.join("osxfs")).expect("the program");
+    fs::set_permissions(scratch, Permissions::from_mode(0o755)).expect("chmod");
+    for (mode, word) in [(0o600, "ermission denied"), (0o666, "only root")] {
+        fs::set_permissions(share.socket(), Permissions::from_mode(mode)).expect("chmod");
+        let mut agent = Command::new("setpriv");
+        agent.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        agent.arg(scratch.join("osxfs")).args(["agent", "--connect"]);
+        agent.arg(format!("unix:{}", share.socket().display()));
+        agent.arg("--mount").arg(format!("{NAME}:{}", there.display()));
+        let output = ends(&mut agent).expect("a refusal");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(word), "{said}");
+    }
 }
 
 /// A peer that sends anything but the protocol loses its connection, and nobody else's.
