@@ -15,6 +15,7 @@ use crate::support::{Shape, Suite, on_each_shape};
 on_each_shape!(together:
     exclusive_create_refuses_what_exists,
     truncating_open_empties_a_file,
+    a_running_program_is_neither_opened_for_writing_nor_emptied,
     appends_of_both_sides_are_all_kept,
     umask_is_applied,
     an_unlinked_file_stays_usable,
@@ -46,6 +47,22 @@ fn exclusive_create_refuses_what_exists(shape: Shape) {
     fails(fs::metadata(share.mount().join("of-host")), Errno::NOENT);
     File::create(share.host().join("of-host")).expect("a file of the host");
     fails(create("of-host"), Errno::EXIST);
+}
+
+/// The kernel says `ETXTBSY` before anything is cut: otherwise the program dies of it.
+fn a_running_program_is_neither_opened_for_writing_nor_emptied(shape: Shape) {
+    let share = shape.mounted();
+    let program = share.mount().join("program");
+    fs::copy("/bin/sleep", &program).expect("a program");
+    let size = fs::metadata(&program).expect("stat").len();
+    let mut running = std::process::Command::new(&program).arg("60").spawn().expect("a process");
+    for flags in [OFlags::WRONLY, OFlags::RDWR, OFlags::TRUNC, OFlags::WRONLY | OFlags::TRUNC] {
+        assert_eq!(rustix::fs::open(&program, flags, Mode::empty()).err(), Some(Errno::TXTBSY));
+    }
+    assert_eq!(fs::metadata(share.host().join("program")).expect("stat").len(), size);
+    assert!(running.try_wait().expect("wait").is_none(), "it has died");
+    running.kill().expect("kill");
+    running.wait().expect("wait");
 }
 
 fn truncating_open_empties_a_file(shape: Shape) {
