@@ -6,7 +6,7 @@
 //! Each connection has a few threads that take turns at the socket: whoever holds the receiving half
 //! reads one frame, lets the next thread have the socket, carries the request out and writes the
 //! reply itself. So a request costs no hand-over between threads, requests overtake each other, and
-//! a peer can occupy no more than [`MAX_WORKERS`] threads.
+//! a peer can occupy no more than `MAX_WORKERS` threads.
 //!
 //! Lock order: `incoming`, then none; `in_flight` and `outgoing` are leaves.
 

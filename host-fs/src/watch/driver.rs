@@ -7,7 +7,7 @@
 //!              acknowledged ──────────┴─ no more hints are judged while too much is unacknowledged
 //! ```
 //!
-//! Hints are read as they come and kept, bounded by [`BACKLOG`]; beyond it, and where the source
+//! Hints are read as they come and kept, bounded by `BACKLOG`; beyond it, and where the source
 //! itself lost some, every lease is broken first, every directory is told to be in doubt, and every
 //! name that was told is compared again. Only then are the leases given back.
 //!
