@@ -100,8 +100,8 @@ fn a_directory_is_watched_before_it_is_read_and_acts_come_in_pairs() -> Test {
         guest.done(&Request::MkDir { parent: root, name: name(".x"), mode: 0o755, umask: 0 }),
         Err(Errno::EEXIST)
     );
-    let acts =
-        ["will create", "told .x", "did create Ok(true)", "will create", "did create Err(EEXIST)"];
+    let made_dir = ["will create", "watch true", "told .x", "did create Ok(true)"];
+    let acts = [&made_dir[..], &["will create", "did create Err(EEXIST)"]].concat();
     assert_eq!(heard(&scribe), acts);
     guest.session.unwatched(root);
     let handle = guest.open_dir(root)?;
