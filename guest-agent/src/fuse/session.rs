@@ -6,7 +6,7 @@
 //!
 //! Lock order: none of the session's locks is held while another is taken, nor across I/O.
 
-use super::abi;
+use super::abi::{self, InitFlags};
 use super::actuator::{Actuators, ChangeSink};
 use super::device::{Device, Incoming};
 use super::init::{self, Negotiated};
@@ -184,7 +184,9 @@ impl Session {
         let policy = self.policy.get()?;
         let leftovers = SessionLeftovers { session: self, epoch };
         let (nodes, handles) = (&self.nodes, &self.handles);
-        Some(f(&View { nodes, handles, policy, epoch, leftovers: &leftovers }))
+        let agreed = self.negotiated.get().map(|agreed| agreed.flags);
+        let maps_direct = agreed.is_some_and(|f| f.contains(InitFlags::DIRECT_IO_ALLOW_MMAP));
+        Some(f(&View { nodes, handles, policy, epoch, maps_direct, leftovers: &leftovers }))
     }
 
     pub(crate) fn may_repeat(&self, request: &Request<'_>) -> bool {

@@ -194,7 +194,8 @@ fn is_unchanged(attr: &Attr) -> bool {
 /// Keeps an open file and tells the kernel how to treat it.
 fn opened(view: &View<'_>, node: LocalId, handle: HandleId, asked: OpenFlags) -> abi::OpenOut {
     let direct = match view.policy.consistency {
-        Consistency::Consistent => true,
+        // Without it, the kernel compares times and size at every read instead.
+        Consistency::Consistent => view.maps_direct,
         Consistency::Cached => asked.contains(OpenFlags::APPEND),
         Consistency::Delegated => false,
     };

@@ -48,6 +48,8 @@ pub struct View<'m> {
     pub policy: &'m Policy,
     /// The connection that is spoken to.
     pub epoch: u32,
+    /// Whether a file opened past the page cache can still be mapped and shared (Linux 6.6).
+    pub maps_direct: bool,
     /// Where leftovers go.
     pub leftovers: &'m dyn Leftovers,
 }

@@ -42,6 +42,7 @@ impl Bench {
             handles: &self.handles,
             policy: &self.policy,
             epoch: 1,
+            maps_direct: true,
             leftovers: &self.kept,
         }
     }
@@ -325,6 +326,21 @@ fn set_id_bits_go_when_another_user_writes_past_the_cache() {
     assert!(finished.starts_with("Then(DropSetId("), "{finished}");
     assert_eq!(drop_set_id(0o6755), 0o755);
     assert_eq!(drop_set_id(0o6745), 0o2745);
+}
+
+#[test]
+fn a_kernel_that_cannot_share_maps_past_the_cache_keeps_its_cache() {
+    let bench = Bench::new(Consistency::Consistent);
+    let file = bench.nodes.found(LocalId::ROOT, b"f", &entry(101, 2, mode::IFREG | 0o644));
+    let bytes = message(op::OPEN, file.0, &[abi::OpenIn { flags: 2, open_flags: 0 }.as_bytes()]);
+    let reply = Reply::Opened { handle: HandleId(5) };
+    for (maps_direct, expected) in [(true, abi::FopenFlags::DIRECT_IO.bits()), (false, 0)] {
+        let view = View { maps_direct, ..bench.view() };
+        match finish(&view, &parse(&bytes), 0, &reply) {
+            Finish::Answer(Answer::Opened(open)) => assert_eq!(open.open_flags, expected),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
