@@ -9,7 +9,8 @@
 //! * A record exists exactly while the kernel has lookups of it (the root always).
 //! * `epoch` counts connections. A record whose epoch is not the table's has no valid `server` and
 //!   is *stale* until [`NodeTable::found`] meets it again.
-//! * Two records never share a valid `server`.
+//! * Two records never share a valid `server`, but for directories that the kernel has removed: they
+//!   are not in `by_server`.
 //! * Name and parent are the last known ones: a hint that is verified by inode number.
 //!
 //! A record costs about 90 bytes and its name, and its two index entries about 40 more.
@@ -328,6 +329,24 @@ impl NodeTable {
         }
     }
 
+    /// A directory is removed in the kernel, whose inode of it is dead from now on. The object may
+    /// live on elsewhere on the host: where it is found again it gets a new number.
+    pub fn bury(&self, local: LocalId) {
+        let table = &mut *self.table.lock();
+        if let Some(index) = local.index().filter(|_| table.get(local).is_some()) {
+            table.bury(index as u32);
+        }
+    }
+
+    /// The kernel has removed a name, and what was there has lost its place.
+    pub fn removed(&self, parent: LocalId, name: &[u8]) {
+        let table = &mut *self.table.lock();
+        if let Some(index) = table.named(parent, name) {
+            table.displace(index);
+            table.bury(index);
+        }
+    }
+
     /// A name has moved; what was at the new one has lost its place, or changed with it.
     pub fn renamed(
         &self,
@@ -343,6 +362,9 @@ impl NodeTable {
         }
         if let Some(index) = target {
             table.displace(index);
+            if !exchange {
+                table.bury(index);
+            }
         }
         if let Some(index) = moved {
             table.place(index, to, new_name);
@@ -491,6 +513,21 @@ impl Table {
         node.name = Box::default();
         if self.by_name.get(&key) == Some(&index) {
             self.by_name.remove(&key);
+        }
+    }
+
+    /// The record of a directory keeps its numbers, but is not found by the server's any more.
+    fn bury(&mut self, index: u32) {
+        let Some(node) = self.at(index) else { return };
+        if index == 0 || node.mode & protocol::mode::IFMT != protocol::mode::IFDIR {
+            return;
+        }
+        let (server, ino) = (node.server, node.ino);
+        if self.by_server.get(&server) == Some(&index) {
+            self.by_server.remove(&server);
+        }
+        if self.by_ino.get(&ino) == Some(&index) {
+            self.by_ino.remove(&ino);
         }
     }
 

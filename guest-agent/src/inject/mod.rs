@@ -205,6 +205,9 @@ impl Injector {
         let shown = local.unwrap_or_else(|| self.fake());
         let Some(dir) = self.enter(parent)? else { return Ok(Outcome::Unknown) };
         let as_before = local.is_some() && self.session.nodes.child(parent, name) == local;
+        if let Some(local) = local {
+            self.session.nodes.bury(local);
+        }
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         let what = What::Before { local: shown, attr };
         let result = self.act_twice(as_before, &[(parent, name)], || {
@@ -255,6 +258,9 @@ impl Injector {
             && nodes.child(old, name) == local
             && there == target
             && (replaced == NodeId(0)) == target.is_none();
+        if let Some(target) = target {
+            nodes.bury(target);
+        }
         let what_was = match target.and_then(|target| Some((target, nodes.known(target)?))) {
             Some((local, known)) => {
                 let attr = Attr { ino: known.ino, mode: known.mode, nlink: 1, ..Attr::default() };

@@ -168,3 +168,29 @@ fn missing_capabilities_are_believed_only_under_a_lease_and_until_a_change() {
         assert!(!table.has_no_capability(file));
     }
 }
+
+#[test]
+fn a_directory_that_the_kernel_removed_gets_a_new_number_where_it_is_found_again() {
+    let table = table();
+    let moved = entry(11, 2, IFDIR);
+    let dead = table.found(LocalId::ROOT, b"old", &moved);
+    table.removed(LocalId::ROOT, b"old");
+    assert_eq!(table.local(NodeId(11)), None);
+    let alive = table.found(LocalId::ROOT, b"new", &moved);
+    assert_ne!(alive, dead);
+    assert_eq!(table.local(NodeId(11)), Some(alive));
+    // Whoever still holds the dead one is served, and each gives back what was counted for it.
+    assert_eq!(table.resolve(dead), Ok(NodeId(11)));
+    assert_eq!(table.forget(dead, 1), Some(ForgetOne { node: NodeId(11), count: 1 }));
+    assert_eq!(table.local(NodeId(11)), Some(alive));
+
+    let target = table.found(LocalId::ROOT, b"target", &entry(12, 3, IFDIR));
+    table.renamed((LocalId::ROOT, b"new"), (LocalId::ROOT, b"target"), false);
+    assert_eq!(table.local(NodeId(12)), None);
+    assert_eq!(table.child(LocalId::ROOT, b"target"), Some(alive));
+    assert_ne!(table.found(LocalId::ROOT, b"back", &entry(12, 3, IFDIR)), target);
+    // A file does not die of a removed name.
+    let file = table.found(LocalId::ROOT, b"file", &entry(13, 4, IFREG));
+    table.removed(LocalId::ROOT, b"file");
+    assert_eq!(table.found(LocalId::ROOT, b"link", &entry(13, 4, IFREG)), file);
+}

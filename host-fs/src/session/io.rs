@@ -38,7 +38,7 @@ impl Session {
         node: NodeId,
         flags: OpenFlags,
     ) -> Result<HandleId> {
-        let permit = self.share.take()?;
+        let permit = self.permit()?;
         let found = self.find(node)?;
         let known = self.state.lock().nodes.get(node)?;
         match found.stat.mode & mode::IFMT {
@@ -175,7 +175,7 @@ impl Session {
     }
 
     pub(super) fn open_dir(&self, caller: &Caller<'_>, node: NodeId) -> Result<HandleId> {
-        let permit = self.share.take()?;
+        let permit = self.permit()?;
         let dir = self.dir(node)?;
         self.check_dir(caller, &dir, AccessMask::READ)?;
         self.watch(&dir);

@@ -33,6 +33,7 @@ impl AsFd for Dir {
 /// Where a descriptor of an object comes from.
 pub(super) enum Held {
     Anchor(OwnedFd),
+    /// A directory, or what the guest removed.
     Dir(Arc<OwnedFd>),
     Open(Handle),
 }
@@ -93,6 +94,8 @@ struct Known {
     export: Arc<Export>,
     root: NodeId,
     open: Option<Handle>,
+    /// A descriptor from when the guest removed it.
+    kept: Option<Arc<OwnedFd>>,
 }
 
 impl Session {
@@ -105,6 +108,7 @@ impl Session {
             export: root.export.clone(),
             root: root.node,
             open: state.handles.of_node(node),
+            kept: state.kept.get(node),
         })
     }
 
@@ -131,6 +135,42 @@ impl Session {
         Ok(Dir { fd, node, key, export: known.export })
     }
 
+    /// Finds a directory in which a name is to be looked up or changed. `ENOENT` where it was
+    /// removed, as in any removed directory.
+    pub(super) fn dir_of_name(&self, node: NodeId) -> Result<Dir> {
+        match self.dir(node) {
+            Err(Errno::ESTALE) if self.is_removed(node) => Err(Errno::ENOENT),
+            other => other,
+        }
+    }
+
+    /// Whether a directory that cannot be found is known to have no name any more. At first it is
+    /// told to be stale, upon which the guest looks its way up anew; who then still comes with the
+    /// same node holds it open.
+    fn is_removed(&self, node: NodeId) -> bool {
+        /// Above so many lost directories nobody looks.
+        const FAR: usize = 64;
+        let mut at = node;
+        for _ in 0..FAR {
+            let Ok(known) = self.known(at) else { return false };
+            if known.root == at {
+                return false;
+            }
+            let Ok(Some((parent, name))) = self.name_of(at, 0) else { return true };
+            let Ok(dir) = self.dir(parent) else {
+                at = parent;
+                continue;
+            };
+            let Ok(stat) = self.stat_name(&dir, &name) else { return false };
+            let same = |stat: &Stat| known.export.identity(stat) == known.node.identity;
+            if !stat.as_ref().is_some_and(same) {
+                self.state.lock().nodes.unname(at, parent, &name);
+            }
+            return false;
+        }
+        false
+    }
+
     fn find_dir(&self, node: NodeId, known: &Known) -> Result<Arc<OwnedFd>> {
         if node == known.root {
             return Ok(known.export.root.clone());
@@ -145,7 +185,10 @@ impl Session {
             Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE) => {}
             Err(errno) => return Err(errno),
         }
-        self.find_again(known).map(|(fd, _)| Arc::new(fd))
+        match self.find_again(known) {
+            Ok((fd, _)) => Ok(Arc::new(fd)),
+            Err(errno) => known.kept.clone().ok_or(errno),
+        }
     }
 
     /// Walks to the `at`-th name of a node. None if it has no such name.
@@ -224,6 +267,10 @@ impl Session {
         }
         if let Ok((fd, stat)) = self.find_again(&known) {
             return Ok(Found { held: Held::Anchor(fd), stat, export: known.export, place: None });
+        }
+        if let Some(fd) = known.kept {
+            let stat = os::stat(fd.as_fd())?;
+            return Ok(Found { held: Held::Dir(fd), stat, export: known.export, place: None });
         }
         // Unlinked and open: it is nowhere else.
         let open = known.open.ok_or(Errno::ESTALE)?;

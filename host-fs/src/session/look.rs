@@ -18,7 +18,7 @@ impl Session {
         parent: NodeId,
         name: Name<'_>,
     ) -> Result<std::result::Result<Entry, Validity>> {
-        let dir = self.dir(parent)?;
+        let dir = self.dir_of_name(parent)?;
         self.check_dir(caller, &dir, AccessMask::EXEC)?;
         self.watch(&dir);
         match self.stat_name(&dir, name.as_bytes())? {

@@ -26,7 +26,7 @@ const RETRIES: usize = 8;
 impl Session {
     /// The directory in which something is to be changed.
     pub(super) fn dir_to_change(&self, caller: &Caller<'_>, parent: NodeId) -> Result<Dir> {
-        let dir = self.dir(parent)?;
+        let dir = self.dir_of_name(parent)?;
         self.check_dir(caller, &dir, CHANGE)?;
         Ok(dir)
     }
@@ -192,7 +192,7 @@ impl Session {
         (bits, umask): (u32, u32),
         flags: OpenFlags,
     ) -> Result<(Entry, HandleId)> {
-        let dir = self.dir(parent)?;
+        let dir = self.dir_of_name(parent)?;
         let bits = self.masked(&dir, bits & mode::PERMISSIONS, umask);
         for _ in 0..RETRIES {
             if let Err(denied) = self.check_dir(caller, &dir, CHANGE) {
@@ -202,7 +202,7 @@ impl Session {
                     return Err(denied);
                 }
             } else {
-                let permit = self.share.take()?;
+                let permit = self.permit()?;
                 match self.create_new(caller, &dir, name, bits, flags) {
                     Ok((entry, fd, stat)) => {
                         let identity = dir.export.identity(&stat);
@@ -314,7 +314,7 @@ impl Session {
         flags: OpenFlags,
     ) -> Result<(Entry, HandleId)> {
         let dir = self.dir_to_change(caller, parent)?;
-        let permit = self.share.take()?;
+        let permit = self.permit()?;
         let bits = self.masked(&dir, bits & mode::PERMISSIONS, umask);
         let record = self.first_record(&dir, bits, mode::IFREG, 0);
         let on_host = record.as_ref().map_or(bits, |record| record.held);

@@ -2,7 +2,7 @@
 //!
 //! [`Session::handle`] takes one request to its one answer, on the thread that calls it; only a
 //! lock that waits is answered later. A concern a file: `locate` finds objects, `look` looks at
-//! them, `make`, `names` and `set` change them, `io`, `list` and `lock` serve what is open,
+//! them, `make`, `names` and `set` change them, `kept` has what was removed, `io`, `list` and `lock` serve what is open,
 //! `host_side` is for the reconciler.
 //!
 //! Lock order: `state` is a leaf, held for no system call and no call of the observer. The server's
@@ -11,6 +11,7 @@
 mod handle_request;
 mod host_side;
 mod io;
+mod kept;
 mod list;
 mod locate;
 mod lock;
@@ -68,6 +69,7 @@ struct State {
     nodes: NodeTable,
     handles: HandleTable,
     attachments: Vec<Option<Root>>,
+    kept: kept::KeptTable,
 }
 
 /// An attachment.
@@ -154,13 +156,15 @@ impl Session {
     }
 
     fn detach(&self, attachment: Attachment) -> Result<(), Errno> {
-        let handles = {
+        let (handles, kept) = {
             let mut state = self.state.lock();
             let slot = state.attachments.get_mut(usize::from(attachment.0));
             slot.and_then(Option::take).ok_or(Errno::EINVAL)?;
             state.nodes.detach(attachment.0);
-            state.handles.remove_all(Some(attachment.0))
+            let kept = std::mem::take(&mut state.kept);
+            (state.handles.remove_all(Some(attachment.0)), kept)
         };
+        drop(kept);
         self.server.dirs.clear(self.id);
         self.drop_handles(handles);
         self.observer().detached(attachment);
@@ -176,7 +180,12 @@ impl Session {
     }
 
     fn forget(&self, node: NodeId, count: u64) {
-        let void = self.state.lock().nodes.forget(node, count);
+        let (void, kept) = {
+            let mut state = self.state.lock();
+            let void = state.nodes.forget(node, count);
+            (void, if void { state.kept.remove(node) } else { None })
+        };
+        drop(kept);
         if void {
             self.server.dirs.remove(self.id, node);
             self.observer().forgotten(node);

@@ -53,12 +53,14 @@ impl Session {
         let node = self.known_as(&dir, &stat);
         let act = Act::Remove { at: Place { parent, name }, is_dir };
         self.observer().will(&act);
+        let kept = self.last_look(&dir, name.as_bytes(), &stat, node);
         let result = match is_dir {
             true => os::remove_dir(dir.as_fd(), name.as_bytes()),
             false => os::unlink(dir.as_fd(), name.as_bytes()),
         };
         if let (Ok(()), Some(node)) = (result, node) {
             self.state.lock().nodes.unname(node, parent, name.as_bytes());
+            self.keep(kept);
             if is_dir {
                 self.server.dirs.remove(self.id, node);
             }
@@ -75,7 +77,7 @@ impl Session {
         flags: RenameFlags,
     ) -> Result<()> {
         let dir = self.dir_to_change(caller, parent)?;
-        let new_dir = self.dir(new_parent)?;
+        let new_dir = self.dir_of_name(new_parent)?;
         self.check_dir(caller, &new_dir, CHANGE)?;
         if !std::sync::Arc::ptr_eq(&dir.export, &new_dir.export) {
             return Err(Errno::EXDEV);
@@ -96,12 +98,17 @@ impl Session {
         let act = Act::Rename { from, to, exchange };
         self.watch(&new_dir);
         self.observer().will(&act);
-        let result =
-            os::rename(dir.as_fd(), name.as_bytes(), new_dir.as_fd(), new_name.as_bytes(), flags);
         // Two names of one object: rename does nothing, and both stay.
         let same = target.as_ref().is_some_and(|t| (t.dev, t.ino) == (source.dev, source.ino));
+        let kept = target
+            .as_ref()
+            .filter(|_| !same && !exchange)
+            .and_then(|target| self.last_look(&new_dir, new_name.as_bytes(), target, replaced));
+        let result =
+            os::rename(dir.as_fd(), name.as_bytes(), new_dir.as_fd(), new_name.as_bytes(), flags);
         if result.is_ok() && !same {
             self.note_rename(from, to, node, replaced, exchange);
+            self.keep(kept);
         }
         self.observer().did(&act, result.map(|()| Done { node, replaced, ..Done::default() }));
         result

@@ -48,7 +48,7 @@ pub(super) fn finish<'r>(
             reply::no_entry(*entry_ms)
         }
         (Op::Unlink { name } | Op::RmDir { name }, Reply::Done) => {
-            view.nodes.unlinked(parent, name.as_bytes());
+            view.nodes.removed(parent, name.as_bytes());
             Answer::Done
         }
         (Op::Rename { name, new_parent, new_name, flags }, Reply::Done) => {

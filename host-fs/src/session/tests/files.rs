@@ -63,6 +63,73 @@ fn an_unlinked_file_lives_on_while_it_is_open() -> Test {
 }
 
 #[test]
+fn what_the_guest_removed_is_reached_until_it_forgets() -> Test {
+    let host = Host::new();
+    std::fs::create_dir(host.path("dir"))?;
+    std::fs::create_dir(host.path("replaced"))?;
+    let guest = host.guest();
+    let fifo = Request::MkNod {
+        parent: guest.root,
+        name: name("fifo"),
+        mode: mode::IFIFO | 0o600,
+        umask: 0,
+        rdev: 0,
+    };
+    let fifo = guest.entry(&fifo)?.node;
+    let dir = guest.lookup(guest.root, "dir")?.node;
+    let replaced = guest.lookup(guest.root, "replaced")?.node;
+    guest.done(&Request::Unlink { parent: guest.root, name: name("fifo") })?;
+    let rename = Request::Rename {
+        parent: guest.root,
+        name: name("dir"),
+        new_parent: guest.root,
+        new_name: name("replaced"),
+        flags: RenameFlags::empty(),
+    };
+    guest.done(&rename)?;
+    assert_eq!(guest.lookup(replaced, "any"), Err(Errno::ENOENT));
+    guest.done(&Request::RmDir { parent: guest.root, name: name("replaced") })?;
+    for node in [fifo, dir, replaced] {
+        assert_eq!(guest.attr(node)?.nlink, 0);
+        let set = SetAttr { mask: SetAttrMask::MODE, mode: 0o711, ..SetAttr::NOTHING };
+        guest.done(&Request::SetAttr { node, handle: None, set })?;
+        assert_eq!(guest.attr(node)?.mode & 0o777, 0o711);
+    }
+    let made = Request::MkDir { parent: dir, name: name("new"), mode: 0o755, umask: 0 };
+    assert_eq!(guest.entry(&made), Err(Errno::ENOENT));
+    let listing = guest.open_dir(dir)?;
+    guest.done(&Request::ReleaseDir { handle: listing })?;
+    // One lookup each, but for the fifo's, which was counted when it was made.
+    let nodes = [fifo, dir, replaced].map(|node| protocol::ForgetOne { node, count: 1 });
+    guest.send(&Request::Forget { nodes: protocol::ForgetList(nodes.to_vec()) });
+    for node in [fifo, dir, replaced] {
+        assert_eq!(guest.attr(node), Err(Errno::ESTALE));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_in_a_directory_that_the_host_removed_is_not_there() -> Test {
+    let host = Host::new();
+    std::fs::create_dir_all(host.path("dir/sub"))?;
+    let guest = host.guest();
+    let (dir, sub) = (guest.walk("dir")?.node, guest.walk("dir/sub")?.node);
+    // Kept for a second, a directory is found though it was moved.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::fs::remove_dir_all(host.path("dir"))?;
+    std::fs::create_dir(host.path("dir"))?;
+    // The first to come looks the way up anew, and does not come again with this node.
+    assert_eq!(guest.lookup(dir, "any"), Err(Errno::ESTALE));
+    for node in [dir, sub] {
+        assert_eq!(guest.lookup(node, "any"), Err(Errno::ENOENT));
+        let made = Request::MkDir { parent: node, name: name("new"), mode: 0o755, umask: 0 };
+        assert_eq!(guest.entry(&made), Err(Errno::ENOENT));
+    }
+    assert_ne!(guest.walk("dir")?.node, dir);
+    Ok(())
+}
+
+#[test]
 fn a_new_file_with_an_old_inode_number_is_another_node() -> Test {
     let host = Host::new();
     let guest = host.guest();
