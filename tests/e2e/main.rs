@@ -11,6 +11,7 @@
 //! | [`limits`] | few descriptors, many files, little memory, a full disk |
 //! | [`lifecycle`] | starting, ending, several guests, read-only shares |
 //! | [`mistakes`] | bad input: one clear line, a failing exit code, nothing changed |
+//! | [`model`] | random operations give what they give on a local folder |
 //! | [`status`] | `osxfs status` tells what runs |
 //!
 //! One test alone: `cargo test --release --test e2e NAME`, where NAME is any part of
@@ -24,6 +25,7 @@ mod lifecycle;
 mod limits;
 mod locks;
 mod mistakes;
+mod model;
 mod ownership;
 mod status;
 mod suites;
