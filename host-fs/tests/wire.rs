@@ -63,6 +63,15 @@ impl Fixture {
         (agent, root)
     }
 
+    /// An agent whose owner 0 has the file locked.
+    fn lock_holder(&self) -> (Agent, NodeId, HandleId) {
+        let (mut agent, root) = self.attach();
+        let handle = agent.open(root);
+        let take = Request::SetLock { handle, lock: lock(0, LockKind::Write), wait: false };
+        agent.ask(Tag(5), &take, |reply| assert_eq!(*reply, Reply::Done));
+        (agent, root, handle)
+    }
+
     /// The server still serves others.
     fn serves(&self) {
         let (mut agent, root) = self.attach();
@@ -229,10 +238,7 @@ fn a_frame_beyond_the_limit_or_of_no_known_kind_ends_the_connection() {
 #[test]
 fn a_tag_used_twice_ends_the_connection() {
     let fixture = Fixture::new();
-    let (mut agent, root) = fixture.attach();
-    let handle = agent.open(root);
-    let take = Request::SetLock { handle, lock: lock(1, LockKind::Write), wait: false };
-    agent.ask(Tag(5), &take, |reply| assert_eq!(*reply, Reply::Done));
+    let (mut agent, root, handle) = fixture.lock_holder();
     let wait = Request::SetLock { handle, lock: lock(2, LockKind::Write), wait: true };
     agent.send(Tag(6), &wait).unwrap();
     agent.send(Tag(6), &Request::GetAttr { node: root }).unwrap();
@@ -243,10 +249,7 @@ fn a_tag_used_twice_ends_the_connection() {
 #[test]
 fn one_request_in_flight_too_many_ends_the_connection() {
     let fixture = Fixture::new();
-    let (mut agent, root) = fixture.attach();
-    let handle = agent.open(root);
-    let take = Request::SetLock { handle, lock: lock(0, LockKind::Write), wait: false };
-    agent.ask(Tag(5), &take, |reply| assert_eq!(*reply, Reply::Done));
+    let (mut agent, root, handle) = fixture.lock_holder();
     let wait = |n: usize| Request::SetLock {
         handle,
         lock: lock(1 + n as u64, LockKind::Write),
@@ -270,10 +273,7 @@ fn one_request_in_flight_too_many_ends_the_connection() {
 #[test]
 fn a_waiting_lock_is_given_up_when_it_is_cancelled_and_an_unknown_tag_is_nothing() {
     let fixture = Fixture::new();
-    let (mut agent, root) = fixture.attach();
-    let handle = agent.open(root);
-    let take = Request::SetLock { handle, lock: lock(1, LockKind::Write), wait: false };
-    agent.ask(Tag(5), &take, |reply| assert_eq!(*reply, Reply::Done));
+    let (mut agent, _, handle) = fixture.lock_holder();
     let wait = Request::SetLock { handle, lock: lock(2, LockKind::Write), wait: true };
     let mut bytes = encode(Tag(6), &wait);
     // In one write, so that the cancellation is there before the lock waits.

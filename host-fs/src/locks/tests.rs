@@ -1,3 +1,5 @@
+//! The rules of the lock table, and its ranges against a byte-by-byte model.
+
 use super::*;
 use protocol::LockOwner;
 

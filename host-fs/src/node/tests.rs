@@ -1,3 +1,5 @@
+//! What the node table promises.
+
 use super::*;
 
 const DIR: u32 = mode::IFDIR;

@@ -483,7 +483,7 @@ fn a_chmod_of_the_guest_is_no_news_behind_its_own_unlink_of_another_name() {
     scene.tell(ROOT, "f", &attr);
     scene.host.chmod("f", 0o600);
     let attr = *scene.host.attr("f");
-    let done = Done { node: Some(NodeId(10)), attr: Some(&attr), ..Done::default() };
+    let done = Done { attr: Some(&attr), ..Done::default() };
     scene.own(Act::SetAttr { node: NodeId(10) }, done, Some(&attr));
     scene.own(Act::Remove { at: at(SUB, "other"), is_dir: false }, Done::default(), None);
     scene.host.attr("f").nlink = 1;
