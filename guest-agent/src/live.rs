@@ -199,7 +199,10 @@ fn sync(mounted: &Arc<Mounted>, timeout: Duration) -> bool {
     let (done, wait) = mpsc::sync_channel(1);
     let mounted = mounted.clone();
     let flush = move || {
-        if let Err(error) = os::isolate(None).and_then(|_| sync_here(&mounted)) {
+        if let Err(error) = os::isolate(None) {
+            debug!(%error, "no descriptor table of its own for writing back");
+        }
+        if let Err(error) = sync_here(&mounted) {
             debug!(%error, "nothing written back");
         }
         let _ = done.try_send(());

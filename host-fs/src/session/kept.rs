@@ -38,6 +38,14 @@ impl KeptTable {
         self.0.remove(at).map(|(_, kept)| kept)
     }
 
+    /// Takes those out of whose node this holds; to be dropped without the lock.
+    pub fn take_if(&mut self, gone: impl Fn(NodeId) -> bool) -> Self {
+        let all = std::mem::take(&mut self.0).into_iter();
+        let (taken, rest) = all.partition(|(node, _)| gone(*node));
+        self.0 = rest;
+        Self(taken)
+    }
+
     fn put(&mut self, node: NodeId, kept: Kept) -> Option<Kept> {
         let old = self.remove(node);
         self.0.push_back((node, kept));

@@ -2,7 +2,8 @@
 //!
 //! [`Session::handle`] takes one request to its one answer, on the thread that calls it; only a
 //! lock that waits is answered later. A concern a file: `locate` finds objects, `look` looks at
-//! them, `make`, `names` and `set` change them, `kept` has what was removed, `io`, `list` and `lock` serve what is open,
+//! them, `make`, `names` and `set` change them, `kept` has what was removed, `io`, `list` and
+//! `lock` serve what is open,
 //! `host_side` is for the reconciler.
 //!
 //! Lock order: `state` is a leaf, held for no system call and no call of the observer. The server's
@@ -157,11 +158,12 @@ impl Session {
 
     fn detach(&self, attachment: Attachment) -> Result<(), Errno> {
         let (handles, kept) = {
-            let mut state = self.state.lock();
+            let state = &mut *self.state.lock();
             let slot = state.attachments.get_mut(usize::from(attachment.0));
             slot.and_then(Option::take).ok_or(Errno::EINVAL)?;
             state.nodes.detach(attachment.0);
-            let kept = std::mem::take(&mut state.kept);
+            let nodes = &state.nodes;
+            let kept = state.kept.take_if(|node| nodes.get(node).is_err());
             (state.handles.remove_all(Some(attachment.0)), kept)
         };
         drop(kept);
