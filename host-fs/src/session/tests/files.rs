@@ -130,6 +130,21 @@ fn a_name_in_a_directory_that_the_host_removed_is_not_there() -> Test {
 }
 
 #[test]
+fn what_was_removed_on_one_attachment_outlives_the_end_of_another() -> Test {
+    let host = Host::new();
+    std::fs::create_dir(host.path("dir"))?;
+    let guest = host.guest();
+    let name_of_export = protocol::ExportName::new(b"x")?;
+    let answer = guest.call(&Request::Attach { name: name_of_export });
+    let protocol::Reply::Attached { attached } = answer.reply() else { panic!("not attached") };
+    let dir = guest.lookup(guest.root, "dir")?.node;
+    guest.done(&Request::RmDir { parent: guest.root, name: name("dir") })?;
+    guest.done(&Request::Detach { attachment: attached.attachment })?;
+    assert_eq!(guest.attr(dir)?.nlink, 0);
+    Ok(())
+}
+
+#[test]
 fn a_new_file_with_an_old_inode_number_is_another_node() -> Test {
     let host = Host::new();
     let guest = host.guest();
