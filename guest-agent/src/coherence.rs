@@ -241,9 +241,10 @@ fn doubt(session: &Session, dir: LocalId) {
 /// The directories whose names a change is about.
 fn directories(change: &Change<'_>) -> [Option<NodeId>; 2] {
     match change {
-        Change::Created { at, .. } | Change::Modified { at, .. } | Change::Removed { at, .. } => {
-            [Some(at.parent), None]
-        }
+        Change::Created { at, .. }
+        | Change::Modified { at, .. }
+        | Change::Removed { at, .. }
+        | Change::Passed { at, .. } => [Some(at.parent), None],
         Change::Attrib { at, .. } => [at.map(|at| at.parent), None],
         Change::Renamed { from, to, .. } => [Some(from.parent), Some(to.parent)],
         Change::Doubt { dir } => [Some(*dir), None],

@@ -328,6 +328,7 @@ impl Connection {
             max_in_flight: limits::MAX_IN_FLIGHT as u32,
             max_handles: session.max_handles(),
             name: Text(name),
+            now: os::now(),
         });
         info!(agent = hello.name.0, %peer, "agent connected");
         let result = self.send_handshake(&welcome).and_then(|()| {

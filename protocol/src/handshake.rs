@@ -21,6 +21,7 @@
 //! without, is not what it asked for. Either end may give up on a peer that does not finish the
 //! handshake in a time of its choice.
 
+use crate::attr::Time;
 use crate::codec::{DecodeError, Payload, Reader, Text, Wire, wire_number, wire_struct};
 use crate::{Tag, frame};
 use bitflags::bitflags;
@@ -99,6 +100,8 @@ wire_struct! {
         max_handles: u32,
         /// Who the server is.
         name: Text<'a>,
+        /// What the server's clock says: that by which times of its files are set.
+        now: Time,
     }
 
     /// The server's answer if it does not. It hangs up after it.

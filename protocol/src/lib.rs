@@ -119,7 +119,7 @@ pub mod splitter;
 
 pub use address::{Address, BadAddress};
 pub use attr::{Attr, AttrReply, Entry, SetAttr, SetAttrMask, StatFs, Time, Validity, mode};
-pub use change::{Change, Place};
+pub use change::{Change, ContentEvents, Place};
 pub use codec::{DecodeError, ExportName, Name, Payload, Target, Text, XattrName, XattrValue};
 pub use errno::Errno;
 pub use frame::FrameHeader;

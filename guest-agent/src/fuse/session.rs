@@ -506,7 +506,7 @@ pub fn entry_of<'c>(change: &'c protocol::Change<'_>) -> Option<&'c Entry> {
         | C::Modified { entry, .. }
         | C::Attrib { entry, .. }
         | C::Renamed { entry, .. } => Some(entry),
-        C::Removed { .. } | C::Doubt { .. } => None,
+        C::Removed { .. } | C::Doubt { .. } | C::Passed { .. } => None,
     }
 }
 

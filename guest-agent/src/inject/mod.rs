@@ -85,17 +85,17 @@ impl Injector {
     pub fn deliver(&mut self, change: &Change<'_>) -> Outcome {
         trace!(?change, "delivering");
         let result = match change {
-            Change::Created { at, entry, target } => {
+            Change::Created { at, entry, target, .. } => {
                 self.created(at, entry, target.map(protocol::Target::as_bytes))
             }
-            Change::Modified { at, entry } => self.modified(at, entry),
+            Change::Modified { at, entry, .. } => self.modified(at, entry),
             Change::Attrib { at, entry } => self.attrib(at.as_ref(), entry),
-            Change::Removed { at, node, is_dir } => self.removed(at, *node, *is_dir),
+            Change::Removed { at, node, is_dir, .. } => self.removed(at, *node, *is_dir),
             Change::Renamed { from, to, entry, replaced } => {
                 self.renamed(from, to, entry, *replaced)
             }
             // Nothing is to be done on the mount.
-            Change::Doubt { .. } => return Outcome::Unknown,
+            Change::Doubt { .. } | Change::Passed { .. } => return Outcome::Unknown,
         };
         match result {
             Ok(outcome) => outcome,

@@ -37,6 +37,14 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the clock says by which the times of files are set. Before 1970 it says 1970.
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let sec = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Time { sec, nsec: since.subsec_nanos() }
+}
 
 /// What a system call gave, or the Linux errno that it failed with.
 pub type Result<T> = std::result::Result<T, Errno>;

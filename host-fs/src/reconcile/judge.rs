@@ -162,7 +162,7 @@ impl Reconciler {
             }
             None => NodeId(0),
         };
-        self.push(OwnedChange::Removed { at: here.owned(), node, is_dir });
+        self.push(OwnedChange::Removed { at: here.owned(), node, is_dir, moved: false, links: 0 });
     }
 
     fn stands_at(&self, here: Here<'_>, node: NodeId, lookup: &mut dyn Lookup) -> bool {

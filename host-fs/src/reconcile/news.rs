@@ -4,7 +4,7 @@
 use super::memory::Print;
 use super::moves::{Moves, Origin};
 use super::{Events, Here, Looked, Lookup, OwnedChange, Reconciler};
-use protocol::{Entry, NodeId, mode};
+use protocol::{ContentEvents, Entry, NodeId, mode};
 
 impl Reconciler {
     pub(super) fn push(&mut self, change: OwnedChange) {
@@ -48,21 +48,21 @@ impl Reconciler {
         let Some(entry) = lookup.entry(here.dir, here.name) else { return false };
         if let Some(told) = self.memory.at(here.dir, here.name).filter(|told| *told != entry.node) {
             let is_dir = self.is_dir(told);
-            self.push(OwnedChange::Removed { at: here.owned(), node: told, is_dir });
+            self.push(OwnedChange::Removed { at: here.owned(), node: told, is_dir, moved: false, links: 0 });
         }
         let is_link = entry.attr.kind() == mode::IFLNK;
         let target = if is_link { lookup.target(entry.node) } else { None };
         let is_old = !entry.attr.is_dir() && entry.attr.nlink > 1;
         let owed = if is_old { Events::empty() } else { owed };
         self.tell(here, &entry, Events::empty(), owed);
-        self.push(OwnedChange::Created { at: here.owned(), entry, target });
+        self.push(OwnedChange::Created { at: here.owned(), entry, target, moved: false });
         true
     }
 
     pub(super) fn emit_modified(&mut self, here: Here<'_>, lookup: &mut dyn Lookup) {
         let Some(entry) = lookup.entry(here.dir, here.name) else { return };
         self.tell(here, &entry, Events::CONTENT | Events::CLOSE, Events::empty());
-        self.push(OwnedChange::Modified { at: here.owned(), entry });
+        self.push(OwnedChange::Modified { at: here.owned(), entry, events: ContentEvents::all() });
     }
 
     pub(super) fn emit_attrib(&mut self, here: Here<'_>, lookup: &mut dyn Lookup) {
@@ -111,7 +111,7 @@ impl Reconciler {
         if (owes || before.content != print.content)
             && let Some(entry) = lookup.entry_of(to.node)
         {
-            self.push(OwnedChange::Modified { at: from.owned(), entry });
+            self.push(OwnedChange::Modified { at: from.owned(), entry, events: ContentEvents::all() });
         }
         if before.attrs != print.attrs
             && let Some(entry) = lookup.entry_of(to.node)
@@ -132,12 +132,12 @@ impl Reconciler {
         let target = if is_link { lookup.target(to.node) } else { None };
         let mut entry = || lookup.entry_of(to.node);
         if let Some(entry) = entry() {
-            self.push(OwnedChange::Created { at: from.owned(), entry, target });
+            self.push(OwnedChange::Created { at: from.owned(), entry, target, moved: false });
         }
         if passed.contains(Events::CONTENT)
             && let Some(entry) = entry()
         {
-            self.push(OwnedChange::Modified { at: from.owned(), entry });
+            self.push(OwnedChange::Modified { at: from.owned(), entry, events: ContentEvents::all() });
         }
     }
 
@@ -150,7 +150,7 @@ impl Reconciler {
         if node.is_some() && self.memory.at(at.parent, &at.name) == node {
             self.memory.tell_none(at.parent, &at.name);
         }
-        self.push(OwnedChange::Removed { at, node: node.unwrap_or(NodeId(0)), is_dir });
+        self.push(OwnedChange::Removed { at, node: node.unwrap_or(NodeId(0)), is_dir, moved: false, links: 0 });
     }
 }
 
@@ -197,7 +197,7 @@ impl Reconciler {
             Looked::Absent => {
                 self.memory.tell_none(dir, name);
                 let is_dir = self.is_dir(told);
-                self.push(OwnedChange::Removed { at: here.owned(), node: told, is_dir });
+                self.push(OwnedChange::Removed { at: here.owned(), node: told, is_dir, moved: false, links: 0 });
             }
             Looked::Failed => self.doubt(dir),
         }

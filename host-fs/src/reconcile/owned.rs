@@ -1,6 +1,6 @@
 //! Changes that own their names, until they are encoded.
 
-use protocol::{Change, Entry, NodeId, Place, Target};
+use protocol::{Change, ContentEvents, Entry, NodeId, Place, Target};
 
 /// A name in a directory, owned.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -28,29 +28,34 @@ impl OwnedPlace {
 #[allow(missing_docs, reason = "the fields are those of `protocol::Change`")]
 pub enum OwnedChange {
     /// See [`Change::Created`].
-    Created { at: OwnedPlace, entry: Entry, target: Option<Box<[u8]>> },
+    Created { at: OwnedPlace, entry: Entry, target: Option<Box<[u8]>>, moved: bool },
     /// See [`Change::Modified`].
-    Modified { at: OwnedPlace, entry: Entry },
+    Modified { at: OwnedPlace, entry: Entry, events: ContentEvents },
     /// See [`Change::Attrib`].
     Attrib { at: Option<OwnedPlace>, entry: Entry },
     /// See [`Change::Removed`].
-    Removed { at: OwnedPlace, node: NodeId, is_dir: bool },
+    Removed { at: OwnedPlace, node: NodeId, is_dir: bool, moved: bool, links: u32 },
     /// See [`Change::Renamed`].
     Renamed { from: OwnedPlace, to: OwnedPlace, entry: Entry, replaced: NodeId },
     /// See [`Change::Doubt`].
     Doubt { dir: NodeId },
+    /// See [`Change::Passed`].
+    Passed { at: OwnedPlace, is_dir: bool, events: ContentEvents },
 }
 
 impl OwnedChange {
     /// As the protocol has it. None only for a name that no file can have.
     pub fn borrow(&self) -> Option<Change<'_>> {
         Some(match self {
-            Self::Created { at, entry, target } => Change::Created {
+            Self::Created { at, entry, target, moved } => Change::Created {
                 at: at.borrow()?,
                 entry: *entry,
                 target: target.as_deref().and_then(|target| Target::new(target).ok()),
+                moved: *moved,
             },
-            Self::Modified { at, entry } => Change::Modified { at: at.borrow()?, entry: *entry },
+            Self::Modified { at, entry, events } => {
+                Change::Modified { at: at.borrow()?, entry: *entry, events: *events }
+            }
             Self::Attrib { at, entry } => Change::Attrib {
                 at: match at {
                     Some(at) => Some(at.borrow()?),
@@ -58,9 +63,13 @@ impl OwnedChange {
                 },
                 entry: *entry,
             },
-            Self::Removed { at, node, is_dir } => {
-                Change::Removed { at: at.borrow()?, node: *node, is_dir: *is_dir }
-            }
+            Self::Removed { at, node, is_dir, moved, links } => Change::Removed {
+                at: at.borrow()?,
+                node: *node,
+                is_dir: *is_dir,
+                moved: *moved,
+                links: *links,
+            },
             Self::Renamed { from, to, entry, replaced } => Change::Renamed {
                 from: from.borrow()?,
                 to: to.borrow()?,
@@ -68,6 +77,9 @@ impl OwnedChange {
                 replaced: *replaced,
             },
             Self::Doubt { dir } => Change::Doubt { dir: *dir },
+            Self::Passed { at, is_dir, events } => {
+                Change::Passed { at: at.borrow()?, is_dir: *is_dir, events: *events }
+            }
         })
     }
 
@@ -78,7 +90,7 @@ impl OwnedChange {
             | Self::Modified { entry, .. }
             | Self::Attrib { entry, .. }
             | Self::Renamed { entry, .. } => Some(entry.node),
-            Self::Removed { .. } | Self::Doubt { .. } => None,
+            Self::Removed { .. } | Self::Doubt { .. } | Self::Passed { .. } => None,
         }
     }
 
@@ -91,7 +103,9 @@ impl OwnedChange {
                     at.name.len() + target.as_ref().map_or(0, |target| target.len())
                 }
                 Self::Renamed { from, to, .. } => from.name.len() + to.name.len(),
-                Self::Modified { at, .. } | Self::Removed { at, .. } => at.name.len(),
+                Self::Modified { at, .. } | Self::Removed { at, .. } | Self::Passed { at, .. } => {
+                    at.name.len()
+                }
                 Self::Attrib { .. } => protocol::limits::MAX_NAME,
                 Self::Doubt { .. } => 0,
             }

@@ -179,11 +179,11 @@ impl Scene {
             if at.parent == SUB { format!("sub/{name}") } else { name.to_string() }
         };
         let said = self.core.take().into_iter().map(|change| match change {
-            OwnedChange::Created { at, entry, target } => {
+            OwnedChange::Created { at, entry, target, .. } => {
                 let arrow = target.map(|t| format!(" -> {}", t.escape_ascii())).unwrap_or_default();
                 format!("created {}={}{arrow}", place(&at), entry.node)
             }
-            OwnedChange::Modified { at, entry } => {
+            OwnedChange::Modified { at, entry, .. } => {
                 format!("modified {}={}", place(&at), entry.node)
             }
             OwnedChange::Attrib { at, entry } => {
@@ -196,6 +196,7 @@ impl Scene {
                 format!("renamed {} to {}={}{over}", place(&from), place(&to), entry.node)
             }
             OwnedChange::Doubt { dir } => format!("doubt {dir}"),
+            OwnedChange::Passed { at, .. } => format!("passed {}", place(&at)),
         });
         said.collect()
     }

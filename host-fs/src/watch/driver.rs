@@ -22,7 +22,7 @@ use crate::reconcile::{Looked, Lookup, OwnedChange, Reconciler};
 use crate::session::Session;
 use parking_lot::{Mutex, RwLock};
 use protocol::{
-    Attachment, Attr, Change, Changes, Entry, Errno, NodeId, Notice, Place, Time, limits,
+    Attachment, Attr, Change, Changes, Entry, Errno, NodeId, Notice, Place, limits,
 };
 use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tracing::{debug, trace, warn};
 
 /// Hints kept while they cannot be judged.
@@ -155,14 +155,14 @@ impl Observer for Driver {
 
     fn told(&self, at: Place<'_>, what: Option<(NodeId, &Attr)>) {
         if !self.is_own_call() {
-            let wall = wall();
+            let wall = os::now();
             self.core.lock().told(at, what, wall);
         }
     }
 
     fn told_attr(&self, node: NodeId, attr: &Attr) {
         if !self.is_own_call() {
-            let wall = wall();
+            let wall = os::now();
             self.core.lock().told_attr(node, attr, wall);
         }
     }
@@ -227,16 +227,6 @@ impl Observer for Driver {
         let counters = self.core.lock().counters();
         let leases = self.leases.read().len() as u64;
         Figures { leases, hints: counters.hints, changes: counters.changes }
-    }
-}
-
-fn wall() -> Time {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(time) => Time {
-            sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            nsec: time.subsec_nanos(),
-        },
-        Err(_) => Time::default(),
     }
 }
 
@@ -444,6 +434,7 @@ fn subject(change: &OwnedChange) -> NodeId {
         OwnedChange::Created { at, .. }
         | OwnedChange::Modified { at, .. }
         | OwnedChange::Removed { at, .. }
+        | OwnedChange::Passed { at, .. }
         | OwnedChange::Attrib { at: Some(at), .. } => at.parent,
         OwnedChange::Attrib { at: None, entry } => entry.node,
         OwnedChange::Renamed { to, .. } => to.parent,

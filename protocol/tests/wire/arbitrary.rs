@@ -12,10 +12,11 @@ use protocol::handshake::{Features, Handshake, Hello, Refuse, RefuseReason, Welc
 use protocol::listing::DirEntry;
 use protocol::{
     AccessMask, Attached, Attachment, Attr, AttrReply, Caller, Change, Changes, Consistency,
-    Created, Entries, Entry, Errno, ExportName, FallocateMode, ForgetList, ForgetOne, Groups,
-    HandleId, Lock, LockFamily, LockKind, LockOwner, Name, Names, NodeId, Notice, OpenFlags,
-    OwnershipMode, Payload, Place, RenameFlags, Reply, Request, SetAttr, SetAttrMask, StatFs, Tag,
-    Target, Text, Time, Validity, Whence, XattrFlags, XattrName, XattrValue, limits,
+    ContentEvents, Created, Entries, Entry, Errno, ExportName, FallocateMode, ForgetList,
+    ForgetOne, Groups, HandleId, Lock, LockFamily, LockKind, LockOwner, Name, Names, NodeId,
+    Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags, Reply, Request, SetAttr,
+    SetAttrMask, StatFs, Tag, Target, Text, Time, Validity, Whence, XattrFlags, XattrName,
+    XattrValue, limits,
 };
 
 /// One strategy a variant, with the variant's name.
@@ -195,15 +196,23 @@ macro_rules! variants {
     };
 }
 
+fn content_events() -> impl Strategy<Value = ContentEvents> {
+    (0..=3u8).prop_map(ContentEvents::from_bits_truncate)
+}
+
 /// All changes.
 pub fn changes() -> Variants<Change<'static>> {
     variants!(Change {
-        Created { at: place(), entry: entry(), target: option::of(target()) },
-        Modified { at: place(), entry: entry() },
+        Created { at: place(), entry: entry(), target: option::of(target()), moved: any::<bool>() },
+        Modified { at: place(), entry: entry(), events: content_events() },
         Attrib { at: option::of(place()), entry: entry() },
-        Removed { at: place(), node: node(), is_dir: any::<bool>() },
+        Removed {
+            at: place(), node: node(), is_dir: any::<bool>(), moved: any::<bool>(),
+            links: any::<u32>(),
+        },
         Renamed { from: place(), to: place(), entry: entry(), replaced: node() },
         Doubt { dir: node() },
+        Passed { at: place(), is_dir: any::<bool>(), events: content_events() },
     })
 }
 
@@ -325,8 +334,8 @@ pub fn handshakes() -> Variants<Handshake<'static>> {
             Handshake::Hello(Hello { magic, min_version, version, features, name })
         },
     );
-    let welcome = (any::<u16>(), features(), any::<[u32; 3]>(), text()).prop_map(
-        |(version, features, [max_frame, max_in_flight, max_handles], name)| {
+    let welcome = (any::<u16>(), features(), any::<[u32; 3]>(), text(), time()).prop_map(
+        |(version, features, [max_frame, max_in_flight, max_handles], name, now)| {
             Handshake::Welcome(Welcome {
                 version,
                 features,
@@ -334,6 +343,7 @@ pub fn handshakes() -> Variants<Handshake<'static>> {
                 max_in_flight,
                 max_handles,
                 name,
+                now,
             })
         },
     );

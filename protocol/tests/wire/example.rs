@@ -3,8 +3,9 @@
 use crate::frames::Message;
 use protocol::handshake::{Features, Handshake, Hello, MAGIC, VERSION, Welcome};
 use protocol::{
-    Attached, Attachment, Attr, Caller, Change, Changes, Consistency, Entry, ExportName, Groups,
-    Name, NodeId, Notice, OwnershipMode, Place, Reply, Request, Tag, Text, Time, Validity, limits,
+    Attached, Attachment, Attr, Caller, Change, Changes, Consistency, ContentEvents, Entry,
+    ExportName, Groups, Name, NodeId, Notice, OwnershipMode, Place, Reply, Request, Tag, Text,
+    Time, Validity, limits,
 };
 
 const PAGE: &str = include_str!("../../EXAMPLE.md");
@@ -50,7 +51,11 @@ fn the_page_shows_the_bytes_of_the_exchange() {
         consistency: Consistency::Cached,
     };
     let at = Place { parent: NodeId(1), name };
-    let changes = Changes(vec![Change::Modified { at, entry: entry(2, written) }]);
+    let changes = Changes(vec![Change::Modified {
+        at,
+        entry: entry(2, written),
+        events: ContentEvents::all(),
+    }]);
     let exchange = [
         (
             "agent Hello",
@@ -73,6 +78,7 @@ fn the_page_shows_the_bytes_of_the_exchange() {
                 max_in_flight: limits::MAX_IN_FLIGHT as u32,
                 max_handles: 1024,
                 name: Text("osxfs"),
+                now: new,
             })),
         ),
         (

@@ -96,8 +96,8 @@ fn values_that_do_not_exist_are_named() {
         let error = DecodeError::UnknownValue { field, value: *value };
         assert_eq!(Request::decode(*op, body), Err(error));
     }
-    let change = [&[0; 10][..], &1u32.to_le_bytes(), &[7]].concat();
-    let error = DecodeError::UnknownValue { field: "change", value: 7 };
+    let change = [&[0; 10][..], &1u32.to_le_bytes(), &[8]].concat();
+    let error = DecodeError::UnknownValue { field: "change", value: 8 };
     assert_eq!(Notice::decode(0x8200, &change), Err(error));
     let entry = [&[0; 17][..], &[1, 0, b'x', 0]].concat();
     let error = DecodeError::UnknownValue { field: "cookie", value: 0 };

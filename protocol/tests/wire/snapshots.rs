@@ -8,10 +8,10 @@ use protocol::codec::Wire;
 use protocol::handshake::{Features, Handshake, Hello, MAGIC, Refuse, RefuseReason, Welcome};
 use protocol::listing::{self, DirEntry};
 use protocol::{
-    Attached, Attachment, Attr, Caller, Change, Changes, Consistency, Created, Entry, Errno,
-    ExportName, ForgetList, ForgetOne, Groups, HandleId, Lock, LockFamily, LockKind, LockOwner,
-    Name, Names, NodeId, Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags, Reply,
-    Request, SetAttr, SetAttrMask, Tag, Target, Text, Time, Validity, XattrFlags, XattrName,
+    Attached, Attachment, Attr, Caller, Change, Changes, Consistency, ContentEvents, Created,
+    Entry, Errno, ExportName, ForgetList, ForgetOne, Groups, HandleId, Lock, LockFamily, LockKind,
+    LockOwner, Name, Names, NodeId, Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags,
+    Reply, Request, SetAttr, SetAttrMask, Tag, Target, Text, Time, Validity, XattrFlags, XattrName,
     XattrValue, limits,
 };
 use std::fmt::Write;
@@ -79,6 +79,7 @@ fn handshakes_have_these_bytes() {
         max_in_flight: 4096,
         max_handles: 900,
         name: Text("osxfs/0.1.0"),
+        now: Time { sec: 1_700_000_000, nsec: 500 },
     };
     let refuse = Refuse {
         reason: RefuseReason::Busy,
@@ -191,12 +192,20 @@ fn replies_and_notices_have_these_bytes() {
             at: place("link"),
             entry: entry(),
             target: Some(Target::new(b"to").expect("valid")),
+            moved: false,
         },
-        Change::Modified { at: place("file"), entry: entry() },
+        Change::Modified { at: place("file"), entry: entry(), events: ContentEvents::all() },
         Change::Attrib { at: None, entry: entry() },
-        Change::Removed { at: place("gone"), node: NodeId(9), is_dir: true },
+        Change::Removed {
+            at: place("gone"),
+            node: NodeId(9),
+            is_dir: true,
+            moved: false,
+            links: 0,
+        },
         Change::Renamed { from: place("a"), to: place("b"), entry: entry(), replaced: NodeId(0) },
         Change::Doubt { dir: NodeId(1) },
+        Change::Passed { at: place("brief"), is_dir: false, events: ContentEvents::WRITTEN },
     ]);
     let created = Created { entry: entry(), handle: HandleId(7) };
     let messages = [
