@@ -86,6 +86,9 @@ pub struct Done<'a> {
 
 /// Follows one session. Every method but [`before_read`](Self::before_read) may be left empty.
 pub trait Observer: Send + Sync {
+    /// The calling thread is about to carry out a request of the guest.
+    fn serving(&self) {}
+
     /// A directory is about to be read or looked up in, for the first time since it became known
     /// or since [`Session::unwatched`]; perhaps by several threads at once. Whatever happens in it
     /// from when this returns is to be noticed. `fd`
@@ -127,7 +130,7 @@ pub trait Observer: Send + Sync {
         false
     }
 
-    /// An export was attached.
+    /// An export was attached. Its root is not watched before this returns.
     fn attached(&self, attachment: Attachment, root: &Entry) {
         let _ = (attachment, root);
     }

@@ -44,6 +44,10 @@ pub enum Echo {
     MovedTo(PlaceHash),
     /// Attributes were set.
     Attrib(NodeId),
+    /// The name was moved away by the other half of an exchange, which was told with the first.
+    ExchangedFrom(PlaceHash),
+    /// The name was moved here by it.
+    ExchangedTo(PlaceHash),
 }
 
 /// Expected hints, each consumed once.

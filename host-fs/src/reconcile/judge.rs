@@ -8,8 +8,8 @@ use super::{
     Events, Here, Looked, Lookup, MOST_UNBORN, MOVE_WAIT, OWN_NAME_WAIT, OWN_WAIT, OwnedChange,
     RETRY, Reconciler, SETTLE, Settling, UNBORN_WAIT, Unborn, Waiting,
 };
-use crate::watch::{Hint, Kinds};
-use protocol::{Attr, NodeId};
+use crate::watch::{Doer, Hint, Kinds};
+use protocol::{Attr, ContentEvents, NodeId};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -31,7 +31,12 @@ impl Reconciler {
             return;
         }
         self.counters.hints += 1;
-        if self.waiting.iter().any(|before| follows(&hint, &before.hint)) || self.is_own(&hint) {
+        if hint.by == Doer::Ourselves {
+            return self.own(now, &hint);
+        }
+        if self.waiting.iter().any(|before| follows(&hint, &before.hint))
+            || hint.by == Doer::Unknown && self.is_own(&hint)
+        {
             if self.waiting.is_empty() {
                 self.retry = RETRY;
                 self.retry_at = Some(now + RETRY);
@@ -52,7 +57,8 @@ impl Reconciler {
         }
         while let Some(index) = self.settling.iter().position(|settling| settling.until <= now) {
             let at = self.settling.remove(index).at;
-            self.emit_modified(Here::new(at.parent, &at.name), lookup);
+            let here = Here::new(at.parent, &at.name);
+            self.emit_modified(here, ContentEvents::WRITTEN, lookup);
         }
     }
 
@@ -63,7 +69,7 @@ impl Reconciler {
             let waited = now.duration_since(waiting.since);
             if still.iter().any(|before| follows(hint, &before.hint)) {
                 still.push_back(waiting);
-            } else if !self.is_own(hint) || waited >= OWN_NAME_WAIT {
+            } else if hint.by == Doer::Another || !self.is_own(hint) || waited >= OWN_NAME_WAIT {
                 self.judge(now, hint, lookup);
             } else if waited < OWN_WAIT || self.is_own_name(hint) {
                 still.push_back(waiting);
@@ -101,14 +107,26 @@ impl Reconciler {
         let Some(name) = hint.name.as_deref() else {
             // A directory's parent tells of it, and the root has none.
             if kinds.contains(Kinds::SELF_ATTRIB) {
-                self.judge_self(now, hint.dir.0, lookup);
+                self.judge_self(now, hint, lookup);
             }
             return;
         };
-        let here = Here::new(hint.dir.0, name);
+        let here = Here::hinted(hint.dir.0, name, hint.by);
         // Whatever comes for a name that has just moved away is about another object.
         if let Some(origin) = self.moves.take_origin(here.hash, hint.cookie) {
             self.moved_out(origin);
+        }
+        let passes = kinds.contains(Kinds::CREATE | Kinds::DELETE)
+            && self.memory.at(here.dir, here.name).is_none()
+            && lookup.look(here.dir, here.name) == Looked::Absent;
+        if passes {
+            // Made first, and removed then: one hint for both.
+            let events = content_events(kinds);
+            return self.push(OwnedChange::Passed {
+                at: here.owned(),
+                is_dir: hint.is_dir,
+                events,
+            });
         }
         if kinds.contains(Kinds::DELETE) {
             self.judge_delete(now, here, hint.is_dir, lookup);
@@ -130,8 +148,31 @@ impl Reconciler {
         }
     }
 
-    fn echo(&mut self, now: Instant, echo: Echo) -> bool {
-        let is_echo = self.echoes.consume(echo, now);
+    /// A hint of the guest's own work, for certain. What it did is remembered already.
+    fn own(&mut self, now: Instant, hint: &Hint) {
+        self.counters.echoes += 1;
+        let Some(name) = hint.name.as_deref() else { return };
+        let hash = PlaceHash::of(hint.dir.0, name);
+        // The records are for hints of whose doer nothing is known.
+        for (kind, echo) in [
+            (Kinds::CREATE, Echo::Created(hash)),
+            (Kinds::DELETE, Echo::Removed(hash)),
+            (Kinds::MOVED_FROM, Echo::MovedFrom(hash)),
+            (Kinds::MOVED_TO, Echo::MovedTo(hash)),
+        ] {
+            if hint.kinds.contains(kind) {
+                self.echoes.consume(echo, now);
+            }
+        }
+        if let Some(node) =
+            self.memory.at(hint.dir.0, name).filter(|_| hint.kinds.contains(Kinds::ATTRIB))
+        {
+            self.echoes.consume(Echo::Attrib(node), now);
+        }
+    }
+
+    fn echo(&mut self, now: Instant, here: Here<'_>, echo: Echo) -> bool {
+        let is_echo = !here.foreign && self.echoes.consume(echo, now);
         self.counters.echoes += u64::from(is_echo);
         is_echo
     }
@@ -144,14 +185,15 @@ impl Reconciler {
         lookup: &mut dyn Lookup,
     ) {
         self.unsettle(here);
-        if self.echo(now, Echo::Removed(here.hash)) {
+        if self.echo(now, here, Echo::Removed(here.hash)) {
             return;
         }
         if let Some(origin) = self.moves.land(here.hash) {
-            return self.moved_out(origin);
+            return self.gone(origin, lookup);
         }
-        if self.take_unborn(here).is_some() {
-            return;
+        if let Some(passed) = self.take_unborn(here) {
+            let events = passed.of_content();
+            return self.push(OwnedChange::Passed { at: here.owned(), is_dir, events });
         }
         let node = match self.memory.at(here.dir, here.name) {
             // The guest knows the successor already: what was removed is something before it.
@@ -162,7 +204,7 @@ impl Reconciler {
             }
             None => NodeId(0),
         };
-        self.push(OwnedChange::Removed { at: here.owned(), node, is_dir, moved: false, links: 0 });
+        self.push_removed(here.owned(), node, is_dir, lookup);
     }
 
     fn stands_at(&self, here: Here<'_>, node: NodeId, lookup: &mut dyn Lookup) -> bool {
@@ -171,14 +213,15 @@ impl Reconciler {
     }
 
     fn judge_create(&mut self, now: Instant, here: Here<'_>, lookup: &mut dyn Lookup) {
-        if self.echo(now, Echo::Created(here.hash)) {
+        if self.echo(now, here, Echo::Created(here.hash)) {
             return;
         }
         if let Some(origin) = self.moves.land(here.hash) {
             self.moved_out(origin);
         }
         // Its writing, its closing and its mode may be part of the state already.
-        if !self.emit_created(here, Events::CONTENT | Events::ATTRS | Events::CLOSE, lookup) {
+        let owed = Events::CONTENT | Events::ATTRS | Events::CLOSE;
+        if !self.emit_created(here, owed, false, lookup) {
             self.unborn(now, here);
         }
     }
@@ -197,8 +240,11 @@ impl Reconciler {
     }
 
     fn judge_moved_from(&mut self, now: Instant, here: Here<'_>, hint: &Hint) {
-        self.unsettle(here);
-        if self.echo(now, Echo::MovedFrom(here.hash)) {
+        if self.unsettle(here) {
+            self.passed(here);
+        }
+        let other_half = self.echoes.consume(Echo::ExchangedFrom(here.hash), now);
+        if other_half || self.echo(now, here, Echo::MovedFrom(here.hash)) {
             return;
         }
         let unborn = self.take_unborn(here);
@@ -224,14 +270,15 @@ impl Reconciler {
         lookup: &mut dyn Lookup,
     ) {
         let origin = self.moves.arrive(cookie);
-        if self.echo(now, Echo::MovedTo(here.hash)) {
+        let other_half = self.echoes.consume(Echo::ExchangedTo(here.hash), now);
+        if other_half || self.echo(now, here, Echo::MovedTo(here.hash)) {
             return;
         }
         if let Some(overwritten) = self.moves.land(here.hash) {
             self.moved_out(overwritten);
         }
         let Some(origin) = origin else {
-            if !self.emit_created(here, Events::empty(), lookup) {
+            if !self.emit_created(here, Events::empty(), true, lookup) {
                 self.unborn(now, here);
             }
             return;
@@ -246,7 +293,7 @@ impl Reconciler {
                 if !is_back {
                     self.moved_out(origin);
                 }
-                self.emit_created(here, Events::empty(), lookup);
+                self.emit_created(here, Events::empty(), true, lookup);
             }
             Looked::There { .. } => {
                 let other = self.exchanged(&origin, here, lookup);
@@ -254,8 +301,8 @@ impl Reconciler {
                 self.emit_renamed(origin, here, lookup);
                 if let Some(other) = other {
                     let from = Here::new(from.parent, &from.name);
-                    self.echoes.expect(Echo::MovedFrom(here.hash), now);
-                    self.echoes.expect(Echo::MovedTo(from.hash), now);
+                    self.echoes.expect(Echo::ExchangedFrom(here.hash), now);
+                    self.echoes.expect(Echo::ExchangedTo(from.hash), now);
                     self.emit_renamed(other, from, lookup);
                 }
             }
@@ -287,7 +334,13 @@ impl Reconciler {
             Looked::There { node, attr } => (node, attr),
             Looked::Absent => {
                 if let Some(unborn) = self.unborn.iter_mut().find(|name| name.hash == here.hash) {
-                    unborn.passed |= Events::CONTENT;
+                    for (kind, event) in
+                        [(Kinds::MODIFY, Events::CONTENT), (Kinds::CLOSE_WRITE, Events::CLOSE)]
+                    {
+                        if kinds.contains(kind) {
+                            unborn.passed |= event;
+                        }
+                    }
                 }
                 self.passed(here);
                 return;
@@ -296,14 +349,18 @@ impl Reconciler {
         };
         let known = node.and_then(|node| self.memory.node(node));
         let owed = known.map_or(Events::empty(), |known| known.owed);
-        let differs = known.is_none_or(|known| known.print.content != Print::of(&attr).content);
+        let written = known.is_none_or(|known| known.print.content != Print::of(&attr).content)
+            || kinds.contains(Kinds::MODIFY) && (here.foreign || owed.contains(Events::CONTENT));
         if kinds.contains(Kinds::CLOSE_WRITE) {
-            let owes = owed.contains(Events::CLOSE)
-                || kinds.contains(Kinds::MODIFY) && owed.contains(Events::CONTENT);
-            if self.unsettle(here) || differs || owes {
-                self.emit_modified(here, lookup);
+            let mut events = ContentEvents::CLOSED;
+            events.set(ContentEvents::WRITTEN, self.unsettle(here) || written);
+            if events.contains(ContentEvents::WRITTEN)
+                || here.foreign
+                || owed.contains(Events::CLOSE)
+            {
+                self.emit_modified(here, events, lookup);
             }
-        } else if differs || owed.contains(Events::CONTENT) {
+        } else if written {
             let is_settling = self.settling.iter().any(|settling| settling.hash == here.hash);
             if !is_settling {
                 let (at, until) = (here.owned(), now + SETTLE);
@@ -322,7 +379,7 @@ impl Reconciler {
     fn judge_attrib(&mut self, now: Instant, here: Here<'_>, lookup: &mut dyn Lookup) {
         match lookup.look(here.dir, here.name) {
             Looked::There { node: Some(node), attr } => {
-                if self.is_attrib_news(now, node, &attr) {
+                if here.foreign || self.is_attrib_news(now, here, node, &attr) {
                     self.emit_attrib(here, lookup);
                 }
             }
@@ -332,14 +389,14 @@ impl Reconciler {
         }
     }
 
-    fn is_attrib_news(&mut self, now: Instant, node: NodeId, attr: &Attr) -> bool {
+    fn is_attrib_news(&mut self, now: Instant, here: Here<'_>, node: NodeId, attr: &Attr) -> bool {
         let print = Print::of(attr);
         let Some(known) = self.memory.node(node) else { return true };
         if known.print.attrs != print.attrs || known.owed.contains(Events::ATTRS) {
             return true;
         }
         let same = known.print.ctime == print.ctime;
-        if self.echo(now, Echo::Attrib(node)) {
+        if self.echo(now, here, Echo::Attrib(node)) {
             if let Some(known) = self.memory.node_mut(node) {
                 known.print.ctime = print.ctime;
             }
@@ -348,17 +405,35 @@ impl Reconciler {
         !same
     }
 
-    fn judge_self(&mut self, now: Instant, dir: NodeId, lookup: &mut dyn Lookup) {
+    fn judge_self(&mut self, now: Instant, hint: &Hint, lookup: &mut dyn Lookup) {
+        let dir = hint.dir.0;
         if self.memory.node(dir).is_some_and(|known| self.memory.is_watched(known.parent)) {
             return;
         }
-        if self.echo(now, Echo::Attrib(dir)) {
+        if self.echo(now, Here::hinted(dir, b"", hint.by), Echo::Attrib(dir)) {
             return;
         }
         if let Some(entry) = lookup.entry_of(dir) {
             self.push(OwnedChange::Attrib { at: None, entry });
         }
     }
+}
+
+impl Events {
+    /// Those of content, as the protocol has them.
+    pub(super) fn of_content(self) -> ContentEvents {
+        let mut events = ContentEvents::empty();
+        events.set(ContentEvents::WRITTEN, self.contains(Self::CONTENT));
+        events.set(ContentEvents::CLOSED, self.contains(Self::CLOSE));
+        events
+    }
+}
+
+fn content_events(kinds: Kinds) -> ContentEvents {
+    let mut events = ContentEvents::empty();
+    events.set(ContentEvents::WRITTEN, kinds.contains(Kinds::MODIFY));
+    events.set(ContentEvents::CLOSED, kinds.contains(Kinds::CLOSE_WRITE));
+    events
 }
 
 /// Whether `hint` must not be judged before `before`.

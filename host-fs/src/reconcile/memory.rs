@@ -53,6 +53,8 @@ pub struct Known {
     pub owed: Events,
     /// Whether it is a directory.
     pub is_dir: bool,
+    /// How many names it had when it was told last.
+    pub links: u32,
 }
 
 /// Names and nodes.
@@ -121,6 +123,7 @@ impl Memory {
                 }
                 if known.print.ctime <= print.ctime {
                     known.print = print;
+                    known.links = attr.nlink;
                 }
                 known.name.clone()
             }
@@ -132,6 +135,7 @@ impl Memory {
                     print,
                     owed: Events::empty(),
                     is_dir: attr.is_dir(),
+                    links: attr.nlink,
                 };
                 self.nodes.insert(node, known);
                 name

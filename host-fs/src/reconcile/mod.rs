@@ -18,6 +18,9 @@
 //!    watcher in the guest still has to hear of it.
 //! 4. Everything else is a change. In doubt it is delivered rather than lost.
 //!
+//! Where the source knows [who did it](crate::watch::Doer), 1 and 2 need no guessing: the guest's own
+//! work is dropped, and what another did is said, with the state that is found.
+//!
 //! # What waits
 //! ```text
 //! MOVED_FROM  for its MOVED_TO (same cookie); alone, it is Removed         MOVE_WAIT
@@ -38,7 +41,7 @@ mod tests;
 pub use owned::{OwnedChange, OwnedPlace};
 
 use crate::observe::{Act, Done};
-use crate::watch::Hint;
+use crate::watch::{Doer, Hint};
 use bitflags::bitflags;
 use echo::{Echo, Echoes, InFlight, PlaceHash};
 use memory::{Memory, Print};
@@ -103,6 +106,8 @@ pub trait Lookup {
     fn entry(&mut self, dir: NodeId, name: &[u8]) -> Option<Entry>;
     /// The same for a node itself.
     fn entry_of(&mut self, node: NodeId) -> Option<Entry>;
+    /// How many names a node has, if it can be found by one.
+    fn links(&mut self, node: NodeId) -> Option<u32>;
     /// Target of a symbolic link.
     fn target(&mut self, node: NodeId) -> Option<Box<[u8]>>;
 }
@@ -113,11 +118,17 @@ struct Here<'a> {
     dir: NodeId,
     name: &'a [u8],
     hash: PlaceHash,
+    /// Whether it is known for certain that the guest did not do it.
+    foreign: bool,
 }
 
 impl<'a> Here<'a> {
     fn new(dir: NodeId, name: &'a [u8]) -> Self {
-        Self { dir, name, hash: PlaceHash::of(dir, name) }
+        Self { dir, name, hash: PlaceHash::of(dir, name), foreign: false }
+    }
+
+    fn hinted(dir: NodeId, name: &'a [u8], by: Doer) -> Self {
+        Self { foreign: by == Doer::Another, ..Self::new(dir, name) }
     }
 
     fn owned(self) -> OwnedPlace {
@@ -130,8 +141,8 @@ struct Waiting {
     since: Instant,
 }
 
-/// A name that another made, and that led nowhere any more when it was looked at: the guest was not
-/// told. If it was removed, its end is no news; if it was renamed, its beginning still is.
+/// A name that another made, and that led nowhere any more when it was looked at: the guest is told
+/// of its beginning together with its end or its new name.
 struct Unborn {
     hash: PlaceHash,
     passed: Events,

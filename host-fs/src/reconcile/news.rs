@@ -3,13 +3,32 @@
 
 use super::memory::Print;
 use super::moves::{Moves, Origin};
-use super::{Events, Here, Looked, Lookup, OwnedChange, Reconciler};
+use super::{Events, Here, Looked, Lookup, OwnedChange, OwnedPlace, Reconciler};
 use protocol::{ContentEvents, Entry, NodeId, mode};
 
 impl Reconciler {
     pub(super) fn push(&mut self, change: OwnedChange) {
         self.counters.changes += 1;
         self.out.push(change);
+    }
+
+    /// A name leads nowhere any more, and to this node last, if it was told.
+    pub(super) fn push_removed(
+        &mut self,
+        at: OwnedPlace,
+        node: NodeId,
+        is_dir: bool,
+        lookup: &mut dyn Lookup,
+    ) {
+        let before = self.memory.node(node).filter(|known| !known.is_dir).map(|known| known.links);
+        let links = match before {
+            Some(before) if before > 1 => lookup.links(node).unwrap_or(before - 1),
+            _ => 0,
+        };
+        if let Some(known) = self.memory.node_mut(node) {
+            known.links = links;
+        }
+        self.push(OwnedChange::Removed { at, node, is_dir, moved: false, links });
     }
 
     pub(super) fn is_dir(&self, node: NodeId) -> bool {
@@ -43,26 +62,34 @@ impl Reconciler {
         &mut self,
         here: Here<'_>,
         owed: Events,
+        moved: bool,
         lookup: &mut dyn Lookup,
     ) -> bool {
         let Some(entry) = lookup.entry(here.dir, here.name) else { return false };
         if let Some(told) = self.memory.at(here.dir, here.name).filter(|told| *told != entry.node) {
             let is_dir = self.is_dir(told);
-            self.push(OwnedChange::Removed { at: here.owned(), node: told, is_dir, moved: false, links: 0 });
+            self.push_removed(here.owned(), told, is_dir, lookup);
         }
         let is_link = entry.attr.kind() == mode::IFLNK;
         let target = if is_link { lookup.target(entry.node) } else { None };
         let is_old = !entry.attr.is_dir() && entry.attr.nlink > 1;
         let owed = if is_old { Events::empty() } else { owed };
         self.tell(here, &entry, Events::empty(), owed);
-        self.push(OwnedChange::Created { at: here.owned(), entry, target, moved: false });
+        self.push(OwnedChange::Created { at: here.owned(), entry, target, moved });
         true
     }
 
-    pub(super) fn emit_modified(&mut self, here: Here<'_>, lookup: &mut dyn Lookup) {
+    pub(super) fn emit_modified(
+        &mut self,
+        here: Here<'_>,
+        events: ContentEvents,
+        lookup: &mut dyn Lookup,
+    ) {
         let Some(entry) = lookup.entry(here.dir, here.name) else { return };
-        self.tell(here, &entry, Events::CONTENT | Events::CLOSE, Events::empty());
-        self.push(OwnedChange::Modified { at: here.owned(), entry, events: ContentEvents::all() });
+        let closed = events.contains(ContentEvents::CLOSED);
+        let owed = if closed { Events::empty() } else { Events::CLOSE };
+        self.tell(here, &entry, Events::CONTENT | Events::CLOSE, owed);
+        self.push(OwnedChange::Modified { at: here.owned(), entry, events });
     }
 
     pub(super) fn emit_attrib(&mut self, here: Here<'_>, lookup: &mut dyn Lookup) {
@@ -111,7 +138,11 @@ impl Reconciler {
         if (owes || before.content != print.content)
             && let Some(entry) = lookup.entry_of(to.node)
         {
-            self.push(OwnedChange::Modified { at: from.owned(), entry, events: ContentEvents::all() });
+            self.push(OwnedChange::Modified {
+                at: from.owned(),
+                entry,
+                events: ContentEvents::all(),
+            });
         }
         if before.attrs != print.attrs
             && let Some(entry) = lookup.entry_of(to.node)
@@ -134,23 +165,40 @@ impl Reconciler {
         if let Some(entry) = entry() {
             self.push(OwnedChange::Created { at: from.owned(), entry, target, moved: false });
         }
-        if passed.contains(Events::CONTENT)
+        let events = passed.of_content();
+        if !events.is_empty()
             && let Some(entry) = entry()
         {
-            self.push(OwnedChange::Modified { at: from.owned(), entry, events: ContentEvents::all() });
+            self.push(OwnedChange::Modified { at: from.owned(), entry, events });
+        }
+    }
+
+    /// The object left its name, and then was removed.
+    pub(super) fn gone(&mut self, origin: Origin, lookup: &mut dyn Lookup) {
+        if let Some((at, node, is_dir)) = self.left_name(origin) {
+            self.push_removed(at, node, is_dir, lookup);
         }
     }
 
     /// The object left its name for somewhere unknown.
     pub(super) fn moved_out(&mut self, origin: Origin) {
+        let Some((at, node, is_dir)) = self.left_name(origin) else { return };
+        let links = self.memory.node(node).map_or(1, |known| known.links);
+        self.push(OwnedChange::Removed { at, node, is_dir, moved: true, links });
+    }
+
+    /// Where it was and what it was; nothing if the guest had not been told of it.
+    fn left_name(&mut self, origin: Origin) -> Option<(OwnedPlace, NodeId, bool)> {
         let Origin { at, node, is_dir, unborn, .. } = origin;
-        if unborn.is_some() {
-            return; // Its beginning was not told, nor is its end.
+        if let Some(passed) = unborn {
+            let events = passed.of_content();
+            self.push(OwnedChange::Passed { at, is_dir, events });
+            return None;
         }
         if node.is_some() && self.memory.at(at.parent, &at.name) == node {
             self.memory.tell_none(at.parent, &at.name);
         }
-        self.push(OwnedChange::Removed { at, node: node.unwrap_or(NodeId(0)), is_dir, moved: false, links: 0 });
+        Some((at, node.unwrap_or(NodeId(0)), is_dir))
     }
 }
 
@@ -185,19 +233,19 @@ impl Reconciler {
                 let print = Print::of(&attr);
                 let Some(known) = self.memory.node(told).map(|known| known.print) else { return };
                 if known.content != print.content {
-                    self.emit_modified(here, lookup);
+                    self.emit_modified(here, ContentEvents::all(), lookup);
                 }
                 if known.attrs != print.attrs {
                     self.emit_attrib(here, lookup);
                 }
             }
             Looked::There { .. } => {
-                self.emit_created(here, Events::empty(), lookup);
+                self.emit_created(here, Events::empty(), false, lookup);
             }
             Looked::Absent => {
                 self.memory.tell_none(dir, name);
                 let is_dir = self.is_dir(told);
-                self.push(OwnedChange::Removed { at: here.owned(), node: told, is_dir, moved: false, links: 0 });
+                self.push_removed(here.owned(), told, is_dir, lookup);
             }
             Looked::Failed => self.doubt(dir),
         }

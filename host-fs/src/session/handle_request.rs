@@ -54,6 +54,7 @@ impl Session {
         respond: R,
     ) {
         self.counters.operations.add(1);
+        self.observer().serving();
         trace!(session = self.id, tag = tag.0, ?request, "request");
         if self.closed.load(Ordering::SeqCst) {
             if request.is_answered() {

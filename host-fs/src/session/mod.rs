@@ -145,8 +145,8 @@ impl Session {
             (Attachment(at as u16), node)
         };
         let entry = Entry { node, attr, valid: export.validity(false) };
-        self.watch_known(node);
         self.observer().attached(attachment, &entry);
+        self.watch_known(node);
         Ok(Attached {
             attachment,
             root: entry,

@@ -21,12 +21,10 @@ use crate::os;
 use crate::reconcile::{Looked, Lookup, OwnedChange, Reconciler};
 use crate::session::Session;
 use parking_lot::{Mutex, RwLock};
-use protocol::{
-    Attachment, Attr, Change, Changes, Entry, Errno, NodeId, Notice, Place, limits,
-};
+use protocol::{Attachment, Attr, Change, Changes, Entry, Errno, NodeId, Notice, Place, limits};
 use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
@@ -132,6 +130,18 @@ impl Driver {
 }
 
 impl Observer for Driver {
+    fn serving(&self) {
+        self.source.serving();
+    }
+
+    fn attached(&self, _attachment: Attachment, root: &Entry) {
+        let Some(session) = self.session.upgrade() else { return };
+        match session.directory(root.node) {
+            Ok(dir) => self.source.anchor(dir.as_fd()),
+            Err(error) => debug!(%error, "the root of an export is not there"),
+        }
+    }
+
     fn before_read(&self, dir: NodeId, fd: BorrowedFd<'_>) {
         match self.source.watch(WatchKey(dir), fd) {
             Ok(()) => {
@@ -251,6 +261,10 @@ impl Lookup for HostView<'_> {
 
     fn entry_of(&mut self, node: NodeId) -> Option<Entry> {
         self.0.entry_of_node(node).ok()
+    }
+
+    fn links(&mut self, node: NodeId) -> Option<u32> {
+        self.0.attr(node).ok().map(|attr| attr.nlink)
     }
 
     fn target(&mut self, node: NodeId) -> Option<Box<[u8]>> {

@@ -1,0 +1,234 @@
+//! Names that come, go and move.
+
+use super::*;
+
+#[test]
+fn a_removal_is_told_once() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    scene.hint("f", Kinds::ATTRIB);
+    scene.hint("f", Kinds::MODIFY);
+    scene.hint("f", Kinds::DELETE);
+    said!(scene, "removed f=10");
+}
+
+#[test]
+fn a_removal_by_the_guest_is_an_echo() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    scene.own(Act::Remove { at: at(ROOT, "f"), is_dir: false }, Done::default(), None);
+    scene.hint("f", Kinds::DELETE);
+    said!(scene,);
+}
+
+#[test]
+fn what_came_and_went_between_two_looks_has_passed() {
+    let mut scene = Scene::with(&[]);
+    for kinds in [Kinds::CREATE, Kinds::MODIFY, Kinds::CLOSE_WRITE, Kinds::DELETE] {
+        scene.hint("tmp", kinds);
+    }
+    scene.pass(Duration::from_secs(1));
+    said!(scene, "passed tmp modified");
+}
+
+#[test]
+fn a_removed_and_remade_file_is_removed_and_created() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    scene.host.file("f", 20);
+    scene.hint("f", Kinds::DELETE);
+    scene.hint("f", Kinds::CREATE);
+    said!(scene, "removed f=10", "created f=20");
+}
+
+#[test]
+fn a_removal_whose_successor_the_guest_knows_names_no_node() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    let attr = scene.host.file("f", 20);
+    scene.tell(ROOT, "f", &attr);
+    scene.hint("f", Kinds::DELETE);
+    scene.hint("f", Kinds::CREATE);
+    said!(scene, "removed f=0", "created f=20");
+}
+
+#[test]
+fn both_halves_of_a_rename_are_one() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.rename((ROOT, "a"), (SUB, "b"));
+    scene.moved((ROOT, "a"), (SUB, "b"), 5);
+    said!(scene, "renamed a to sub/b=10");
+    scene.hint("a", Kinds::DELETE);
+    said!(scene, "removed a=0");
+}
+
+#[test]
+fn a_rename_over_a_file_names_what_it_replaced() {
+    let mut scene = Scene::with(&["a", "b"]);
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    said!(scene, "renamed a to b=10 over 11");
+}
+
+#[test]
+fn a_rename_is_told_though_the_guest_saw_the_new_name_before() {
+    let mut scene = Scene::with(&["a", "b"]);
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    let attr = *scene.host.attr("b");
+    scene.tell(ROOT, "b", &attr);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    said!(scene, "renamed a to b=10");
+}
+
+#[test]
+fn an_atomic_save_is_told_from_its_beginning_though_only_its_end_is_seen() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.file("f", 20);
+    for kinds in [Kinds::CREATE, Kinds::MODIFY, Kinds::CLOSE_WRITE] {
+        scene.hint("f.tmp", kinds);
+    }
+    scene.moved((ROOT, "f.tmp"), (ROOT, "f"), 5);
+    said!(scene, "created f.tmp=20", "modified f.tmp=20", "renamed f.tmp to f=20 over 10",);
+}
+
+#[test]
+fn a_rename_by_the_guest_is_an_echo_and_so_is_an_exchange() {
+    let mut scene = Scene::with(&["a", "b"]);
+    scene.host.rename((ROOT, "a"), (ROOT, "c"));
+    let done = Done { node: Some(NodeId(10)), ..Done::default() };
+    scene.own(Act::Rename { from: at(ROOT, "a"), to: at(ROOT, "c"), exchange: false }, done, None);
+    scene.moved((ROOT, "a"), (ROOT, "c"), 5);
+    let done = Done { node: Some(NodeId(10)), replaced: Some(NodeId(11)), ..Done::default() };
+    scene.own(Act::Rename { from: at(ROOT, "c"), to: at(ROOT, "b"), exchange: true }, done, None);
+    scene.moved((ROOT, "c"), (ROOT, "b"), 6);
+    scene.moved((ROOT, "b"), (ROOT, "c"), 7);
+    scene.pass(Duration::from_secs(1));
+    said!(scene,);
+    assert_eq!(scene.core.memory.at(ROOT, b"c"), Some(NodeId(11)));
+    assert_eq!(scene.core.memory.at(ROOT, b"b"), Some(NodeId(10)));
+}
+
+#[test]
+fn half_a_rename_waits_a_moment_for_the_other() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    scene.full_hint(ROOT, "a", Kinds::MOVED_FROM, 5);
+    scene.pass(MOVE_WAIT / 2);
+    said!(scene,);
+    scene.full_hint(ROOT, "b", Kinds::MOVED_TO, 5);
+    said!(scene, "renamed a to b=10");
+}
+
+#[test]
+fn what_leaves_or_enters_sight_is_moved_out_or_in() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.remove("a");
+    scene.full_hint(ROOT, "a", Kinds::MOVED_FROM, 5);
+    scene.pass(MOVE_WAIT);
+    said!(scene, "moved out a=10");
+    scene.host.file("a", 30);
+    scene.full_hint(ROOT, "a", Kinds::MOVED_TO, 6);
+    said!(scene, "moved in a=30");
+}
+
+#[test]
+fn a_new_file_under_the_name_of_one_moved_out_comes_after_its_removal() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.file("a", 30);
+    scene.full_hint(ROOT, "a", Kinds::MOVED_FROM, 5);
+    scene.hint("a", Kinds::CREATE);
+    said!(scene, "moved out a=10", "created a=30");
+}
+
+#[test]
+fn a_chain_of_renames_is_one_when_only_its_end_is_seen() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.rename((ROOT, "a"), (SUB, "c"));
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    scene.moved((ROOT, "b"), (SUB, "c"), 6);
+    said!(scene, "renamed a to sub/c=10");
+}
+
+#[test]
+fn a_file_renamed_and_then_removed_is_removed() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.remove("a");
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    scene.hint("b", Kinds::DELETE);
+    said!(scene, "removed a=10");
+}
+
+#[test]
+fn a_file_written_and_then_renamed_is_modified_under_its_old_name() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.write("a");
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    scene.hint("a", Kinds::MODIFY);
+    scene.hint("a", Kinds::CLOSE_WRITE);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    said!(scene, "modified a=10", "renamed a to b=10");
+    scene.hint("b", Kinds::CLOSE_WRITE);
+    said!(scene,);
+}
+
+#[test]
+fn a_file_renamed_and_then_written_is_modified_under_its_new_name() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.write("a");
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    scene.hint("b", Kinds::MODIFY);
+    scene.hint("b", Kinds::CLOSE_WRITE);
+    said!(scene, "renamed a to b=10", "modified b=10");
+}
+
+#[test]
+fn a_name_taken_by_another_object_than_the_renamed_is_told_by_what_stands_there() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.remove("a");
+    scene.host.file("b", 30);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    said!(scene, "moved out a=10", "moved in b=30");
+}
+
+#[test]
+fn what_came_and_was_moved_out_between_two_looks_has_passed() {
+    let mut scene = Scene::with(&[]);
+    scene.hint("tmp", Kinds::CREATE);
+    scene.full_hint(ROOT, "tmp", Kinds::MOVED_FROM, 5);
+    scene.pass(Duration::from_secs(1));
+    said!(scene, "passed tmp");
+}
+
+#[test]
+fn an_exchange_is_told_as_two_renames() {
+    let mut scene = Scene::with(&["a", "b"]);
+    let other = scene.host.names.remove(&(ROOT.0, b"b".to_vec())).unwrap();
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    scene.host.names.insert((ROOT.0, b"a".to_vec()), other);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    scene.moved((ROOT, "b"), (ROOT, "a"), 6);
+    scene.pass(Duration::from_secs(1));
+    said!(scene, "renamed a to b=10 over 11", "renamed b to a=11");
+}
+
+#[test]
+fn what_is_moved_away_and_back_under_another_object_is_not_removed() {
+    let mut scene = Scene::with(&["a"]);
+    scene.host.file("b", 30);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
+    said!(scene, "moved in b=30");
+}
+
+#[test]
+fn a_new_file_written_and_then_renamed_is_modified_under_its_old_name() {
+    let mut scene = Scene::with(&[]);
+    scene.host.file("a", 20);
+    scene.host.write("a");
+    scene.hint("a", Kinds::CREATE);
+    scene.host.rename((ROOT, "a"), (SUB, "b"));
+    scene.hint("a", Kinds::MODIFY);
+    scene.hint("a", Kinds::CLOSE_WRITE);
+    scene.moved((ROOT, "a"), (SUB, "b"), 5);
+    said!(scene, "created a=20", "modified a=20", "renamed a to sub/b=20");
+}
