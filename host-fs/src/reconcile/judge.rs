@@ -349,8 +349,12 @@ impl Reconciler {
         };
         let known = node.and_then(|node| self.memory.node(node));
         let owed = known.map_or(Events::empty(), |known| known.owed);
-        let written = known.is_none_or(|known| known.print.content != Print::of(&attr).content)
-            || kinds.contains(Kinds::MODIFY) && (here.foreign || owed.contains(Events::CONTENT));
+        let differs = known.is_none_or(|known| known.print.content != Print::of(&attr).content);
+        let hinted = kinds.contains(Kinds::MODIFY);
+        let written = match here.foreign {
+            true => hinted,
+            false => differs || hinted && owed.contains(Events::CONTENT),
+        };
         if kinds.contains(Kinds::CLOSE_WRITE) {
             let mut events = ContentEvents::CLOSED;
             events.set(ContentEvents::WRITTEN, self.unsettle(here) || written);

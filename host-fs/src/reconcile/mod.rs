@@ -29,6 +29,7 @@
 //! any hint    for the guest's own act on the same name or node             OWN_WAIT
 //! ```
 
+pub mod again;
 pub mod echo;
 mod judge;
 pub mod memory;

@@ -1,9 +1,9 @@
 //! Saying what is news: changes, each with the state that the guest is told by it, remembered in the
-//! same step. Also the comparison name by name after hints were lost.
+//! same step.
 
 use super::memory::Print;
-use super::moves::{Moves, Origin};
-use super::{Events, Here, Looked, Lookup, OwnedChange, OwnedPlace, Reconciler};
+use super::moves::Origin;
+use super::{Events, Here, Lookup, OwnedChange, OwnedPlace, Reconciler};
 use protocol::{ContentEvents, Entry, NodeId, mode};
 
 impl Reconciler {
@@ -199,55 +199,5 @@ impl Reconciler {
             self.memory.tell_none(at.parent, &at.name);
         }
         Some((at, node.unwrap_or(NodeId(0)), is_dir))
-    }
-}
-
-/// Comparing again.
-impl Reconciler {
-    /// Hints were lost. All that waits is void; each directory given is in doubt and is to be
-    /// compared name by name ([`compare`](Self::compare)).
-    pub fn lost(&mut self) -> Vec<NodeId> {
-        self.echoes.clear();
-        self.moves = Moves::default();
-        self.settling.clear();
-        self.unborn.clear();
-        self.waiting.clear();
-        self.retry_at = None;
-        let dirs: Vec<_> = self.memory.watched().collect();
-        dirs.iter().for_each(|dir| self.doubt(*dir));
-        dirs
-    }
-
-    /// The names told in a directory.
-    pub fn names(&mut self, dir: NodeId) -> Vec<std::sync::Arc<[u8]>> {
-        self.counters.comparisons += 1;
-        self.memory.names(dir)
-    }
-
-    /// Compares one told name with what stands there, whatever was hinted.
-    pub fn compare(&mut self, dir: NodeId, name: &[u8], lookup: &mut dyn Lookup) {
-        let here = Here::new(dir, name);
-        let Some(told) = self.memory.at(dir, name) else { return };
-        match lookup.look(dir, name) {
-            Looked::There { node, attr } if node == Some(told) => {
-                let print = Print::of(&attr);
-                let Some(known) = self.memory.node(told).map(|known| known.print) else { return };
-                if known.content != print.content {
-                    self.emit_modified(here, ContentEvents::all(), lookup);
-                }
-                if known.attrs != print.attrs {
-                    self.emit_attrib(here, lookup);
-                }
-            }
-            Looked::There { .. } => {
-                self.emit_created(here, Events::empty(), false, lookup);
-            }
-            Looked::Absent => {
-                self.memory.tell_none(dir, name);
-                let is_dir = self.is_dir(told);
-                self.push_removed(here.owned(), told, is_dir, lookup);
-            }
-            Looked::Failed => self.doubt(dir),
-        }
     }
 }

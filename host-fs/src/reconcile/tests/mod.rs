@@ -71,6 +71,11 @@ impl Host {
         self.names.insert((to.0.0, to.1.into()), attr);
     }
 
+    fn names_in(&self, dir: NodeId) -> Vec<Vec<u8>> {
+        let names = self.names.keys().filter(|(parent, _)| *parent == dir.0);
+        names.map(|(_, name)| name.clone()).collect()
+    }
+
     fn remove(&mut self, name: &str) {
         self.names.remove(&(ROOT.0, name.into())).unwrap();
     }

@@ -1,0 +1,384 @@
+//! The thread that drives: reads hints, has them judged, sends the changes, and compares again what
+//! hints were lost of.
+//!
+//! Hints are read as they come and kept, bounded by `BACKLOG`; beyond it, and where the source
+//! itself lost some, every lease is broken first, every directory is told to be in doubt and compared
+//! again. Only then are the leases given back.
+
+use super::driver::Driver;
+use super::{Report, WatchKey};
+use crate::os;
+use crate::reconcile::again::Again;
+use crate::reconcile::{Looked, Lookup, OwnedChange};
+use crate::session::Session;
+use protocol::{Attachment, Change, Changes, Entry, Errno, NodeId, Notice, Time, limits};
+use rustc_hash::FxHashSet;
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tracing::{debug, trace, warn};
+
+/// Hints kept while they cannot be judged.
+const BACKLOG: usize = 65_536;
+/// Hints judged between two notices.
+const ROUND: usize = 256;
+/// Names compared between two notices, after a loss.
+const COMPARE_ROUND: usize = 1024;
+/// Most bytes of changes in one notice, well below [`limits::MAX_FRAME`].
+const NOTICE_BYTES: usize = limits::MAX_FRAME / 2;
+/// How often directories without a watch are compared, and how many at a time.
+const TURN: Duration = Duration::from_secs(1);
+const IN_TURN: usize = 64;
+
+/// A moment by the clock that sets the times of files, which may be set itself, and by one that is
+/// not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    wall: Time,
+    at: Instant,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        Self { wall: os::now(), at: Instant::now() }
+    }
+
+    /// What that clock said then, or would have said as it goes now, whichever is earlier.
+    fn since(&self) -> Time {
+        let elapsed = self.at.elapsed();
+        let now = os::now();
+        let ago = i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX);
+        self.wall.min(Time { sec: now.sec.saturating_sub(ago).saturating_sub(1), nsec: now.nsec })
+    }
+}
+
+/// The host through the session's confined access.
+struct HostView<'s>(&'s Session);
+
+impl Lookup for HostView<'_> {
+    fn look(&mut self, dir: NodeId, name: &[u8]) -> Looked {
+        match self.0.look(dir, name) {
+            Ok(Some(looked)) => Looked::There { node: looked.node, attr: looked.attr },
+            Ok(None) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE) => Looked::Absent,
+            Err(errno) => {
+                debug!(%dir, name = %name.escape_ascii(), %errno, "cannot look");
+                Looked::Failed
+            }
+        }
+    }
+
+    fn entry(&mut self, dir: NodeId, name: &[u8]) -> Option<Entry> {
+        self.0.entry_for(dir, name).ok().flatten()
+    }
+
+    fn entry_of(&mut self, node: NodeId) -> Option<Entry> {
+        self.0.entry_of_node(node).ok()
+    }
+
+    fn links(&mut self, node: NodeId) -> Option<u32> {
+        self.0.attr(node).ok().map(|attr| attr.nlink)
+    }
+
+    fn target(&mut self, node: NodeId) -> Option<Box<[u8]>> {
+        self.0.target(node).ok().map(Vec::into_boxed_slice)
+    }
+}
+
+/// What only the driving thread has.
+pub(super) struct Loop<'d> {
+    driver: &'d Driver,
+    backlog: VecDeque<Report>,
+    pending: VecDeque<OwnedChange>,
+    /// When nothing was left to be read or judged.
+    clean: Moment,
+    /// When the directories without a watch were compared last.
+    compared: Instant,
+}
+
+impl<'d> Loop<'d> {
+    pub fn new(driver: &'d Driver) -> Self {
+        Self {
+            driver,
+            backlog: VecDeque::new(),
+            pending: VecDeque::new(),
+            clean: Moment::now(),
+            compared: Instant::now(),
+        }
+    }
+
+    /// Drives until the session ends.
+    pub fn run(&mut self) {
+        self.driver.source.serving();
+        let mut reports = Vec::new();
+        while !self.driver.closed.load(Ordering::Acquire) {
+            let timeout = self.timeout();
+            if let Err(error) = self.driver.source.wait(timeout, &mut reports) {
+                warn!(%error, "the host is watched no longer");
+                self.driver.leases.write().clear();
+                reports.push(Report::Overflow);
+            }
+            let Some(session) = self.driver.session.upgrade() else { return };
+            if self.backlog.is_empty() && !reports.contains(&Report::Overflow) {
+                self.clean = Moment::now();
+            }
+            self.keep(&mut reports);
+            self.round(&session);
+            self.compare_unwatched(&session);
+        }
+        trace!("the watching thread ends");
+    }
+
+    /// How long nothing has to be done.
+    fn timeout(&self) -> Option<Duration> {
+        let busy = !self.backlog.is_empty() || !self.pending.is_empty();
+        if busy {
+            self.driver.stalled.store(true, Ordering::Release);
+            if self.driver.may_send() {
+                return Some(Duration::ZERO);
+            }
+        }
+        // While stalled nothing that falls due could be sent.
+        if busy {
+            return None;
+        }
+        let due = self.driver.core.lock().deadline();
+        let turn = (!self.driver.unwatched.lock().is_empty()).then(|| self.compared + TURN);
+        let next = due.into_iter().chain(turn).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn keep(&mut self, reports: &mut Vec<Report>) {
+        if self.backlog.len() + reports.len() > BACKLOG {
+            let ended = |report: &Report| matches!(report, Report::Ended(_));
+            self.backlog.retain(ended);
+            reports.retain(ended);
+            self.backlog.push_front(Report::Overflow);
+        }
+        self.backlog.extend(reports.drain(..));
+    }
+
+    fn round(&mut self, session: &Session) {
+        self.send(session);
+        for _ in 0..ROUND {
+            if !self.pending.is_empty() || !self.driver.may_send() {
+                return;
+            }
+            let Some(report) = self.backlog.pop_front() else { break };
+            match report {
+                Report::Hint(hint) => {
+                    trace!(?hint, "hint");
+                    let now = Instant::now();
+                    self.driver.core.lock().hint(now, hint, &mut HostView(session));
+                    self.driver.adopt();
+                }
+                Report::Ended(key) => self.ended(session, key),
+                Report::Overflow => self.compare_all(session),
+                Report::Subtree(WatchKey(top)) => self.compare_beneath(session, top),
+            }
+        }
+        self.driver.core.lock().tick(Instant::now(), &mut HostView(session));
+        self.driver.adopt();
+        self.send(session);
+    }
+
+    fn ended(&mut self, session: &Session, WatchKey(dir): WatchKey) {
+        self.driver.leases.write().remove(&dir);
+        let told = self.driver.core.lock().unwatched(dir);
+        session.unwatched(dir);
+        if told && session.knows(dir) {
+            self.pending.push_back(OwnedChange::Doubt { dir });
+        }
+    }
+
+    /// Hints were lost.
+    fn compare_all(&mut self, session: &Session) {
+        let leases = std::mem::take(&mut *self.driver.leases.write());
+        let dirs = self.driver.core.lock().lost();
+        warn!(directories = dirs.len(), "hints were lost; comparing again");
+        self.send(session);
+        self.compare(session, &dirs, self.clean.since());
+        let core = self.driver.core.lock();
+        let watched = dirs.into_iter().filter(|dir| leases.contains(dir) && core.is_watched(*dir));
+        self.driver.leases.write().extend(watched);
+    }
+
+    /// Something may have happened beneath a directory.
+    fn compare_beneath(&mut self, session: &Session, top: NodeId) {
+        let dirs = self.driver.core.lock().beneath(top);
+        debug!(directories = dirs.len(), "comparing again beneath a directory");
+        self.compare(session, &dirs, self.clean.since());
+    }
+
+    /// Compares some of the directories that are not watched, and tries to have them watched.
+    fn compare_unwatched(&mut self, session: &Session) {
+        if self.compared.elapsed() < TURN || !self.pending.is_empty() {
+            return;
+        }
+        self.compared = Instant::now();
+        let turn = self.driver.unwatched.lock().len().min(IN_TURN);
+        for _ in 0..turn {
+            let Some((dir, moment)) = self.driver.unwatched.lock().pop_front() else { return };
+            let Ok(fd) = session.directory(dir) else {
+                if session.knows(dir) {
+                    self.driver.unwatched.lock().push_back((dir, moment));
+                }
+                continue;
+            };
+            let now = Moment::now();
+            if self.driver.source.watch(WatchKey(dir), fd.as_fd()).is_ok() {
+                self.compare(session, &[dir], moment.since());
+                self.driver.leases.write().insert(dir);
+            } else {
+                self.compare(session, &[dir], moment.since());
+                self.driver.unwatched.lock().push_back((dir, now));
+            }
+        }
+    }
+
+    /// Compares directories, parents first, with what the guest was told.
+    fn compare(&mut self, session: &Session, dirs: &[NodeId], since: Time) {
+        let mut again = Again::default();
+        let mut lost: Vec<NodeId> = dirs.to_vec();
+        loop {
+            let known = lost.len();
+            lost.retain(|dir| !self.compare_dir(session, &mut again, *dir));
+            let moved = {
+                let core = &mut *self.driver.core.lock();
+                core.match_moves(&mut again, &mut HostView(session))
+            };
+            self.driver.adopt();
+            self.send(session);
+            // A directory that was renamed is found under its new name.
+            if lost.is_empty() || lost.len() == known && !moved {
+                break;
+            }
+        }
+        for dir in lost.into_iter().filter(|dir| session.knows(*dir)) {
+            self.driver.core.lock().compare_dir(&mut again, dir, &FxHashSet::default());
+        }
+        self.driver.core.lock().finish(again, since, &mut HostView(session));
+        self.driver.adopt();
+        self.send(session);
+    }
+
+    /// Compares one directory. False if it is not to be found.
+    fn compare_dir(&mut self, session: &Session, again: &mut Again, dir: NodeId) -> bool {
+        if !self.driver.core.lock().is_watched(dir) {
+            return true;
+        }
+        let names = match session.list(dir).and_then(|mut stream| all_names(&mut stream)) {
+            Ok(names) => names,
+            Err(Errno::ESTALE | Errno::ENOENT | Errno::ENOTDIR) => return false,
+            Err(errno) => {
+                warn!(%dir, %errno, "a directory cannot be compared");
+                return true;
+            }
+        };
+        for part in names.chunks(COMPARE_ROUND) {
+            let part = part.iter().map(|name| &**name);
+            self.driver.core.lock().compare_names(again, dir, part, &mut HostView(session));
+            self.driver.adopt();
+            self.send(session);
+        }
+        let present = names.iter().map(|name| &**name).collect();
+        self.driver.core.lock().compare_dir(again, dir, &present);
+        true
+    }
+
+    /// Sends what is found, as far as it may.
+    fn send(&mut self, session: &Session) {
+        let found = self.driver.core.lock().take();
+        for change in &found {
+            note(session, change);
+        }
+        self.pending.extend(found);
+        while !self.pending.is_empty() && self.driver.may_send() {
+            let Some(attachment) = self.next_attachment(session) else { continue };
+            let mut bytes = 0;
+            let mut batch = Vec::new();
+            while let Some(change) = self.pending.front() {
+                bytes += change.encoded_len();
+                let full = batch.len() == limits::MAX_CHANGES || bytes > NOTICE_BYTES;
+                let foreign = session.attachment_of(subject(change)) != Some(attachment);
+                if !batch.is_empty() && (full || foreign) {
+                    break;
+                }
+                batch.extend(self.pending.pop_front());
+            }
+            self.notice(session, attachment, &batch);
+        }
+    }
+
+    /// The attachment of the first pending change; drops the change if it has none any more.
+    fn next_attachment(&mut self, session: &Session) -> Option<Attachment> {
+        let change = self.pending.front()?;
+        let attachment = session.attachment_of(subject(change));
+        if attachment.is_none() {
+            let change = self.pending.pop_front()?;
+            give_back(session, &change);
+        }
+        attachment
+    }
+
+    fn notice(&self, session: &Session, attachment: Attachment, batch: &[OwnedChange]) {
+        let changes: Vec<Change<'_>> = batch.iter().filter_map(OwnedChange::borrow).collect();
+        trace!(?changes, "changes");
+        let seq = self.driver.sent.fetch_add(1, Ordering::AcqRel) + 1;
+        let notice = Notice::Changes { attachment, seq, changes: Changes(changes) };
+        if session.notices().notice(&notice).is_err() {
+            // The session ends with its connection, and all lookups with it.
+            debug!("changes for a guest that is gone");
+        }
+    }
+}
+
+/// The session's own memory of names follows.
+fn note(session: &Session, change: &OwnedChange) {
+    match change {
+        OwnedChange::Renamed { from, to, entry, replaced } => {
+            if let (Some(from), Some(to)) = (from.borrow(), to.borrow()) {
+                let replaced = (*replaced != NodeId(0)).then_some(*replaced);
+                session.renamed(entry.node, from, to, replaced);
+            }
+        }
+        OwnedChange::Removed { at, node, .. } if *node != NodeId(0) => {
+            if let Some(at) = at.borrow() {
+                session.removed(*node, at);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The node whose attachment a change belongs to.
+fn subject(change: &OwnedChange) -> NodeId {
+    match change {
+        OwnedChange::Created { at, .. }
+        | OwnedChange::Modified { at, .. }
+        | OwnedChange::Removed { at, .. }
+        | OwnedChange::Passed { at, .. }
+        | OwnedChange::Attrib { at: Some(at), .. } => at.parent,
+        OwnedChange::Attrib { at: None, entry } => entry.node,
+        OwnedChange::Renamed { to, .. } => to.parent,
+        OwnedChange::Doubt { dir } => *dir,
+    }
+}
+
+fn give_back(session: &Session, change: &OwnedChange) {
+    if let Some(node) = change.lookup() {
+        session.give_back(node, 1);
+    }
+}
+
+/// All names that stand in a directory.
+fn all_names(stream: &mut os::DirStream) -> Result<Vec<Box<[u8]>>, Errno> {
+    let mut names = Vec::new();
+    while let Some(entry) = stream.peek()? {
+        if !matches!(entry.name, b"." | b"..") {
+            names.push(entry.name.into());
+        }
+        stream.advance();
+    }
+    Ok(names)
+}
