@@ -6,10 +6,10 @@ use crate::node::Identity;
 use crate::os::{self, Object, Stat};
 use crate::ownership::{Record, record};
 use crate::scratch;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use protocol::{Attr, Consistency, Errno, ExportName, OwnershipMode, Validity, XattrFlags, mode};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What to share and how.
@@ -38,13 +38,30 @@ pub struct ExportConfig {
 pub(crate) struct Export {
     pub config: ExportConfig,
     pub ownership: OwnershipMode,
-    pub root: Arc<OwnedFd>,
-    pub identity: Identity,
+    root: RwLock<Root>,
     /// Whether birth times tell objects on the root's device apart.
     births: bool,
     /// Devices other than the root's, each in the place that its inode numbers are marked with.
     devices: Mutex<Vec<(u16, u64)>>,
     pub counters: ExportCounters,
+}
+
+/// The folder as it was found last.
+#[derive(Debug)]
+struct Root {
+    fd: Arc<OwnedFd>,
+    identity: Identity,
+}
+
+impl Root {
+    fn open(path: &Path) -> Result<Self, Errno> {
+        let fd = os::open_root(path)?;
+        let stat = os::stat(fd.as_fd())?;
+        // An anchor needs no permission to read; find out now rather than at the first listing.
+        os::open_dir(fd.as_fd())?;
+        let identity = Identity { dev: stat.dev, ino: stat.ino, birth: 0 };
+        Ok(Self { fd: Arc::new(fd), identity })
+    }
 }
 
 /// How many places there are for marks of other devices.
@@ -61,21 +78,39 @@ impl Export {
             return Err(Error::NeedsRoot(config.name));
         }
         let folder = |errno| Error::Folder { path: config.path.clone(), errno };
-        let root = os::open_root(&config.path).map_err(folder)?;
-        let stat = os::stat(root.as_fd()).map_err(folder)?;
-        // An anchor needs no permission to read; find out now rather than at the first listing.
-        os::open_dir(root.as_fd()).map_err(folder)?;
-        let births = os::birth_is_identity(root.as_fd());
-        let identity = Identity { dev: stat.dev, ino: stat.ino, birth: 0 };
+        let root = Root::open(&config.path).map_err(folder)?;
+        let births = os::birth_is_identity(root.fd.as_fd());
         Ok(Self {
             config,
             ownership,
-            root: Arc::new(root),
-            identity,
+            root: RwLock::new(root),
             births,
             devices: Mutex::default(),
             counters: ExportCounters::default(),
         })
+    }
+
+    /// An anchor of the folder.
+    pub fn root(&self) -> Arc<OwnedFd> {
+        self.root.read().fd.clone()
+    }
+
+    /// What the folder is.
+    pub fn root_identity(&self) -> Identity {
+        self.root.read().identity
+    }
+
+    /// Takes the folder that stands at its path now, which may be another than before.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used. The one before remains.
+    pub fn reopen(&self) -> Result<(), Errno> {
+        let found = Root::open(&self.config.path)?;
+        let mut root = self.root.write();
+        if root.identity != found.identity {
+            *root = found;
+        }
+        Ok(())
     }
 
     /// Whether owners are mapped.
@@ -86,10 +121,11 @@ impl Export {
     /// What makes an object with this state the same.
     pub fn identity(&self, stat: &Stat) -> Identity {
         let (dev, ino) = (stat.dev, stat.ino);
-        if (dev, ino) == self.identity.key() {
-            return self.identity;
+        let root = self.root_identity();
+        if (dev, ino) == root.key() {
+            return root;
         }
-        let known = self.births && dev == self.identity.dev;
+        let known = self.births && dev == root.dev;
         let nanos =
             || (stat.btime.sec as u64).wrapping_mul(1_000_000_000) + u64::from(stat.btime.nsec);
         Identity { dev, ino, birth: if known { nanos() } else { 0 } }
@@ -98,7 +134,7 @@ impl Export {
     /// The inode number to show: the host's own on the root's device; on others marked with the
     /// device, so that it clashes with none.
     pub fn ino(&self, dev: u64, ino: u64) -> u64 {
-        if dev == self.identity.dev {
+        if dev == self.root_identity().dev {
             return ino;
         }
         let mut devices = self.devices.lock();

@@ -148,6 +148,24 @@ impl NodeTable {
         id(slot.generation, index)
     }
 
+    /// The root of an attachment is this object from now on.
+    pub fn replace_root(&mut self, node: NodeId, identity: Identity) -> Result<(), Errno> {
+        let index = self.index(node)?;
+        let slot = self.slot_mut(index);
+        let key = (slot.identity.dev, slot.identity.ino, slot.attachment);
+        let new_key = (identity.dev, identity.ino, slot.attachment);
+        slot.identity = identity;
+        slot.watched = false;
+        let mapped = std::mem::replace(&mut slot.mapped, true);
+        if mapped {
+            self.by_object.remove(&key);
+        }
+        if let Some(other) = self.by_object.insert(new_key, index) {
+            self.slot_mut(other).mapped = false;
+        }
+        Ok(())
+    }
+
     /// Enters what a name was found to lead to, or finds it, and counts one lookup.
     pub fn enter(
         &mut self,

@@ -35,7 +35,8 @@ impl Reconciler {
         self.memory.node(node).is_some_and(|known| known.is_dir)
     }
 
-    pub(super) fn doubt(&mut self, dir: NodeId) {
+    /// Nothing that was told of this directory is to be believed.
+    pub fn doubt(&mut self, dir: NodeId) {
         self.push(OwnedChange::Doubt { dir });
     }
 

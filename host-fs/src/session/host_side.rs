@@ -7,6 +7,7 @@ use crate::os;
 use crate::server::NoticeSink;
 use protocol::{Attachment, Attr, Entry, Errno, NodeId, Place, mode};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a name leads to at this moment.
@@ -144,6 +145,38 @@ impl Session {
     /// A directory is no longer watched: the observer wants to hear of it again before it is read.
     pub fn unwatched(&self, dir: NodeId) {
         self.state.lock().nodes.set_watched(dir, false);
+    }
+
+    /// The root of an attachment, and the path of its folder.
+    pub fn root_of(&self, attachment: Attachment) -> Option<(NodeId, PathBuf)> {
+        let state = self.state.lock();
+        let root = state.root(attachment.0).ok()?;
+        Some((root.node, root.export.config.path.clone()))
+    }
+
+    /// Takes the folder that stands at the path of an attachment now. Tells whether it is another
+    /// than this guest knew; it is not watched then.
+    ///
+    /// # Errors
+    /// What the host says: `ENOENT` if there is none.
+    pub fn follow_root(&self, attachment: Attachment) -> Result<bool> {
+        let root = self.state.lock().root(attachment.0)?.clone();
+        root.export.reopen()?;
+        let identity = root.export.root_identity();
+        {
+            let nodes = &mut self.state.lock().nodes;
+            if nodes.get(root.node)?.identity == identity {
+                return Ok(false);
+            }
+            nodes.replace_root(root.node, identity)?;
+        }
+        self.server.dirs.clear(self.id);
+        Ok(true)
+    }
+
+    /// Has a known directory watched that is not.
+    pub fn watch_again(&self, dir: NodeId) {
+        self.watch_known(dir);
     }
 
     /// A place from a directory and a name as the host lists it.

@@ -78,8 +78,8 @@ impl Session {
 
     /// The directory above an export is none of the guest's business.
     fn listed_ino(&self, dir: &Dir, ino: u64, name: &[u8]) -> u64 {
-        if name == b".." && dir.key == dir.export.identity.key() {
-            return dir.export.identity.ino;
+        if name == b".." && dir.key == dir.export.root_identity().key() {
+            return dir.key.1;
         }
         dir.export.ino(dir.key.0, ino)
     }

@@ -173,7 +173,7 @@ impl Session {
 
     fn find_dir(&self, node: NodeId, known: &Known) -> Result<Arc<OwnedFd>> {
         if node == known.root {
-            return Ok(known.export.root.clone());
+            return Ok(known.export.root());
         }
         if let Some(fd) = self.server.own_mounts.covered(known.node.identity.key()) {
             return Ok(fd);
@@ -209,8 +209,8 @@ impl Session {
             Some(Way::Base(fd)) => Some(fd),
             Some(Way::Root) => None,
         };
-        let base = base.as_ref().map_or(known.export.root.as_fd(), |fd| fd.as_fd());
-        let fd = os::open_beneath(base, &path)?;
+        let base = base.unwrap_or_else(|| known.export.root());
+        let fd = os::open_beneath(base.as_fd(), &path)?;
         let stat = os::stat(fd.as_fd())?;
         Ok(Some((fd, stat)))
     }
@@ -223,11 +223,12 @@ impl Session {
             Handle::Dir(dir) => dir.quiet().and_then(|stream| os::present_path(stream.as_fd())),
         };
         let now = now.map_err(|_| Errno::ESTALE)?;
-        let root = os::present_path(known.export.root.as_fd()).map_err(|_| Errno::ESTALE)?;
+        let top = known.export.root();
+        let root = os::present_path(top.as_fd()).map_err(|_| Errno::ESTALE)?;
         let rest = now.strip_prefix(root.as_slice()).ok_or(Errno::ESTALE)?;
         let rest =
             if root == b"/" { rest } else { rest.strip_prefix(b"/").ok_or(Errno::ESTALE)? };
-        let fd = os::open_beneath(known.export.root.as_fd(), rest).map_err(|_| Errno::ESTALE)?;
+        let fd = os::open_beneath(top.as_fd(), rest).map_err(|_| Errno::ESTALE)?;
         let stat = os::stat(fd.as_fd())?;
         if known.export.identity(&stat) == known.node.identity {
             Ok((fd, stat))

@@ -154,7 +154,7 @@ impl Session {
 
     pub(super) fn sync_fs(&self, node: NodeId) -> Result<()> {
         let export = self.export_of(node)?;
-        os::sync_fs(export.root.as_fd())
+        os::sync_fs(export.root().as_fd())
     }
 
     /// `access(2)` for mapped owners: what is recorded decides, else what the host's user may.

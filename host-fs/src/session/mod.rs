@@ -127,8 +127,9 @@ impl Session {
 
     fn attach(&self, name: &[u8]) -> Result<Attached, Errno> {
         let export = self.server.export(name).ok_or(Errno::ENOENT)?;
-        let stat = crate::os::stat(export.root.as_fd())?;
-        let attr = export.attr(&stat, export.record(export.root.as_fd(), &stat).as_ref());
+        let top = export.root();
+        let stat = crate::os::stat(top.as_fd())?;
+        let attr = export.attr(&stat, export.record(top.as_fd(), &stat).as_ref());
         let (attachment, node) = {
             let mut state = self.state.lock();
             let free = state.attachments.iter().position(Option::is_none);
@@ -136,7 +137,7 @@ impl Session {
             if at >= limits::MAX_ATTACHMENTS {
                 return Err(Errno::EMFILE);
             }
-            let node = state.nodes.root(at as u16, export.identity);
+            let node = state.nodes.root(at as u16, export.identity(&stat));
             let root = Root { export: export.clone(), node };
             match state.attachments.get_mut(at) {
                 Some(slot) => *slot = Some(root),

@@ -57,6 +57,8 @@ pub struct Driver {
     thread: OnceLock<ThreadId>,
     pub(super) closed: AtomicBool,
     refused: AtomicBool,
+    /// The parents of the exports, and the name of the folder in each.
+    parents: Mutex<Vec<(WatchKey, Attachment, Box<[u8]>)>>,
     /// Directories that the host does not watch, and since when each is known as it is.
     pub(super) unwatched: Mutex<VecDeque<(NodeId, Moment)>>,
     /// Directories that this thread's own calls made known, while `core` may be held.
@@ -83,6 +85,7 @@ impl Driver {
             thread: OnceLock::new(),
             closed: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            parents: Mutex::default(),
             unwatched: Mutex::default(),
             adopted: Mutex::default(),
             sent: AtomicU64::new(0),
@@ -126,6 +129,13 @@ impl Driver {
         self.source.wake();
     }
 
+    /// Of which attachment this watch of a parent is, and whether the name is that of its folder.
+    pub(super) fn parent_of(&self, key: WatchKey, name: &[u8]) -> Option<(Attachment, bool)> {
+        let parents = self.parents.lock();
+        let (_, attachment, folder) = parents.iter().find(|(of, ..)| *of == key)?;
+        Some((*attachment, **folder == *name))
+    }
+
     pub(super) fn may_send(&self) -> bool {
         let outstanding = self
             .sent
@@ -135,16 +145,32 @@ impl Driver {
     }
 }
 
+/// A number that no node has: their generation ends before.
+fn parent_key(attachment: Attachment) -> WatchKey {
+    WatchKey(NodeId(u64::MAX - u64::from(attachment.0)))
+}
+
 impl Observer for Driver {
     fn serving(&self) {
         self.source.serving();
     }
 
-    fn attached(&self, _attachment: Attachment, root: &Entry) {
+    fn attached(&self, attachment: Attachment, root: &Entry) {
         let Some(session) = self.session.upgrade() else { return };
         match session.directory(root.node) {
             Ok(dir) => self.source.anchor(dir.as_fd()),
             Err(error) => debug!(%error, "the root of an export is not there"),
+        }
+        let Some((_, path)) = session.root_of(attachment) else { return };
+        // A folder without a parent cannot be replaced.
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        let key = parent_key(attachment);
+        self.parents.lock().push((key, attachment, name.as_encoded_bytes().into()));
+        let watched = os::open_root(parent)
+            .map_err(|errno| errno.to_string())
+            .and_then(|dir| self.source.watch_parent(key, dir.as_fd()).map_err(|e| e.to_string()));
+        if let Err(error) = watched {
+            debug!(parent = %parent.display(), error, "a replaced folder will not be noticed");
         }
     }
 
@@ -210,7 +236,9 @@ impl Observer for Driver {
         self.leases.read().contains(&dir)
     }
 
-    fn detached(&self, _attachment: Attachment) {
+    fn detached(&self, attachment: Attachment) {
+        self.source.unwatch(parent_key(attachment));
+        self.parents.lock().retain(|(_, of, _)| *of != attachment);
         // The nodes are gone without a word: whatever the session no longer knows goes.
         let Some(session) = self.session.upgrade() else { return };
         let gone: Vec<NodeId> =

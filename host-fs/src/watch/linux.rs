@@ -59,6 +59,10 @@ impl HintSource for Linux {
         }
     }
 
+    fn watch_parent(&self, key: WatchKey, dir: BorrowedFd<'_>) -> Result<(), WatchError> {
+        self.watch(key, dir)
+    }
+
     fn watch(&self, key: WatchKey, dir: BorrowedFd<'_>) -> Result<(), WatchError> {
         if let Some(fanotify) = &self.fanotify {
             match fanotify.watch(key, dir) {

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tracing::{debug, trace, warn};
+use tracing::{debug, info, trace, warn};
 
 /// Hints kept while they cannot be judged.
 const BACKLOG: usize = 65_536;
@@ -166,12 +166,19 @@ impl<'d> Loop<'d> {
             }
             let Some(report) = self.backlog.pop_front() else { break };
             match report {
+                Report::Hint(hint) if is_parent(hint.dir) => {
+                    let name = hint.name.as_deref().unwrap_or_default();
+                    if let Some((attachment, true)) = self.driver.parent_of(hint.dir, name) {
+                        self.check_root(session, attachment);
+                    }
+                }
                 Report::Hint(hint) => {
                     trace!(?hint, "hint");
                     let now = Instant::now();
                     self.driver.core.lock().hint(now, hint, &mut HostView(session));
                     self.driver.adopt();
                 }
+                Report::Ended(key) if is_parent(key) => {}
                 Report::Ended(key) => self.ended(session, key),
                 Report::Overflow => self.compare_all(session),
                 Report::Subtree(WatchKey(top)) => self.compare_beneath(session, top),
@@ -201,6 +208,30 @@ impl<'d> Loop<'d> {
         let core = self.driver.core.lock();
         let watched = dirs.into_iter().filter(|dir| leases.contains(dir) && core.is_watched(*dir));
         self.driver.leases.write().extend(watched);
+    }
+
+    /// Something happened to the name of an export's folder.
+    fn check_root(&mut self, session: &Session, attachment: Attachment) {
+        let Some((root, path)) = session.root_of(attachment) else { return };
+        match session.follow_root(attachment) {
+            Ok(false) => {}
+            Ok(true) => {
+                info!(path = %path.display(), "the shared folder is another one now");
+                self.driver.leases.write().remove(&root);
+                self.driver.source.unwatch(WatchKey(root));
+                session.watch_again(root);
+                self.driver.adopt();
+                let dirs = self.driver.core.lock().beneath(root);
+                dirs.iter().for_each(|dir| self.driver.core.lock().doubt(*dir));
+                self.send(session);
+                // Whatever is in it is new here, however old it is.
+                self.compare(session, &dirs, Time::default());
+            }
+            Err(errno) => {
+                info!(path = %path.display(), %errno, "the shared folder is gone");
+                self.compare_beneath(session, root);
+            }
+        }
     }
 
     /// Something may have happened beneath a directory.
@@ -369,6 +400,11 @@ fn give_back(session: &Session, change: &OwnedChange) {
     if let Some(node) = change.lookup() {
         session.give_back(node, 1);
     }
+}
+
+/// Whether this is the watch of a parent of an export.
+fn is_parent(WatchKey(NodeId(number)): WatchKey) -> bool {
+    number >> 32 == u64::from(u32::MAX)
 }
 
 /// All names that stand in a directory.
