@@ -50,6 +50,21 @@ pub struct ExportStatus {
     pub bytes_read: u64,
     /// Bytes written.
     pub bytes_written: u64,
+    /// Hints of the host that something may have changed.
+    pub hints: u64,
+    /// Of them, dropped because the guest did it itself.
+    pub echoes: u64,
+    /// Changes sent.
+    pub changes: u64,
+    /// Directories compared again, because hints were lost or do not come.
+    pub comparisons: u64,
+    /// Changes sent and not delivered to watchers yet.
+    pub queued: u64,
+    /// Microseconds from sending to delivery, half of the time and in 99 of 100 cases at most, as
+    /// powers of two.
+    pub delay_p50_us: Option<u64>,
+    /// See above.
+    pub delay_p99_us: Option<u64>,
 }
 
 /// One agent.
@@ -116,6 +131,13 @@ impl ExportStatus {
             },
             bytes_read: export.counters.bytes_read.get(),
             bytes_written: export.counters.bytes_written.get(),
+            hints: export.counters.hints.get(),
+            echoes: export.counters.echoes.get(),
+            changes: export.counters.changes.get(),
+            comparisons: export.counters.comparisons.get(),
+            queued: export.counters.queued.get(),
+            delay_p50_us: export.counters.delays.quantile(0.5),
+            delay_p99_us: export.counters.delays.quantile(0.99),
         }
     }
 }

@@ -182,6 +182,7 @@ pub struct Reconciler {
     retry: Duration,
     retry_at: Option<Instant>,
     out: Vec<OwnedChange>,
+    returned: Vec<NodeId>,
     counters: Counters,
 }
 
@@ -202,6 +203,12 @@ impl Reconciler {
     /// Whether the directory is watched.
     pub fn is_watched(&self, dir: NodeId) -> bool {
         self.memory.is_watched(dir)
+    }
+
+    /// Directories that came back into sight, to be compared with all that is beneath them: of what
+    /// happened elsewhere not all could be looked at.
+    pub fn take_returned(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.returned)
     }
 
     /// How many directories are watched.

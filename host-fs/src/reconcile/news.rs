@@ -76,6 +76,9 @@ impl Reconciler {
         let is_old = !entry.attr.is_dir() && entry.attr.nlink > 1;
         let owed = if is_old { Events::empty() } else { owed };
         self.tell(here, &entry, Events::empty(), owed);
+        if moved && self.memory.is_watched(entry.node) {
+            self.returned.push(entry.node);
+        }
         self.push(OwnedChange::Created { at: here.owned(), entry, target, moved });
         true
     }

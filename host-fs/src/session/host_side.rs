@@ -2,6 +2,7 @@
 //! entries for changes, and to tell the guest.
 
 use super::{Session, handle_request::Result};
+use crate::export::Export;
 use crate::observe::place;
 use crate::os;
 use crate::server::NoticeSink;
@@ -145,6 +146,11 @@ impl Session {
     /// A directory is no longer watched: the observer wants to hear of it again before it is read.
     pub fn unwatched(&self, dir: NodeId) {
         self.state.lock().nodes.set_watched(dir, false);
+    }
+
+    /// The export of an attachment, to count for it.
+    pub(crate) fn attached_export(&self, attachment: Attachment) -> Option<Arc<Export>> {
+        self.state.lock().root(attachment.0).ok().map(|root| root.export.clone())
     }
 
     /// The root of an attachment, and the path of its folder.

@@ -15,6 +15,7 @@
 
 use super::run::{Loop, Moment};
 use super::{HintSource, WatchError, WatchKey};
+use crate::export::Export;
 use crate::observe::{Act, Blind, Done, Figures, Observe, Observer};
 use crate::os;
 use crate::reconcile::Reconciler;
@@ -48,6 +49,14 @@ impl Observe for Watching {
     }
 }
 
+/// A notice that is not acknowledged yet.
+pub(super) struct UnderWay {
+    pub seq: u64,
+    pub export: Arc<Export>,
+    pub changes: u64,
+    pub sent: Instant,
+}
+
 /// What one session's driver and its observer share.
 pub struct Driver {
     pub(super) session: Weak<Session>,
@@ -66,6 +75,7 @@ pub struct Driver {
     pub(super) sent: AtomicU64,
     pub(super) acknowledged: AtomicU64,
     pub(super) stalled: AtomicBool,
+    pub(super) under_way: Mutex<VecDeque<UnderWay>>,
 }
 
 impl Driver {
@@ -91,6 +101,7 @@ impl Driver {
             sent: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
+            under_way: Mutex::default(),
         });
         let shared = driver.clone();
         let run = move || {
@@ -248,12 +259,23 @@ impl Observer for Driver {
 
     fn acknowledged(&self, seq: u64) {
         self.acknowledged.fetch_max(seq.min(self.sent.load(Ordering::Acquire)), Ordering::Release);
+        self.under_way.lock().retain(|notice| {
+            let delivered = notice.seq <= seq;
+            if delivered {
+                notice.export.counters.queued.sub(notice.changes);
+                notice.export.counters.delays.add(notice.sent.elapsed());
+            }
+            !delivered
+        });
         if self.stalled.swap(false, Ordering::AcqRel) {
             self.source.wake();
         }
     }
 
     fn closed(&self) {
+        for notice in self.under_way.lock().drain(..) {
+            notice.export.counters.queued.sub(notice.changes);
+        }
         self.closed.store(true, Ordering::Release);
         self.source.wake();
     }

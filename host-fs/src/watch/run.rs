@@ -5,8 +5,9 @@
 //! itself lost some, every lease is broken first, every directory is told to be in doubt and compared
 //! again. Only then are the leases given back.
 
-use super::driver::Driver;
+use super::driver::{Driver, UnderWay};
 use super::{Report, WatchKey};
+use crate::counters::ExportCounters;
 use crate::os;
 use crate::reconcile::again::Again;
 use crate::reconcile::{Looked, Lookup, OwnedChange};
@@ -30,6 +31,9 @@ const NOTICE_BYTES: usize = limits::MAX_FRAME / 2;
 /// How often directories without a watch are compared, and how many at a time.
 const TURN: Duration = Duration::from_secs(1);
 const IN_TURN: usize = 64;
+
+/// Directories out of sight that are remembered.
+const MOST_AWAY: usize = 256;
 
 /// A moment by the clock that sets the times of files, which may be set itself, and by one that is
 /// not.
@@ -90,6 +94,8 @@ pub(super) struct Loop<'d> {
     driver: &'d Driver,
     backlog: VecDeque<Report>,
     pending: VecDeque<OwnedChange>,
+    /// Directories that were moved out of sight, and when.
+    away: VecDeque<(NodeId, Moment)>,
     /// When nothing was left to be read or judged.
     clean: Moment,
     /// When the directories without a watch were compared last.
@@ -102,6 +108,7 @@ impl<'d> Loop<'d> {
             driver,
             backlog: VecDeque::new(),
             pending: VecDeque::new(),
+            away: VecDeque::new(),
             clean: Moment::now(),
             compared: Instant::now(),
         }
@@ -174,9 +181,18 @@ impl<'d> Loop<'d> {
                 }
                 Report::Hint(hint) => {
                     trace!(?hint, "hint");
-                    let now = Instant::now();
-                    self.driver.core.lock().hint(now, hint, &mut HostView(session));
+                    let (now, dir) = (Instant::now(), hint.dir.0);
+                    let echoes = {
+                        let core = &mut *self.driver.core.lock();
+                        let before = core.counters().echoes;
+                        core.hint(now, hint, &mut HostView(session));
+                        core.counters().echoes - before
+                    };
                     self.driver.adopt();
+                    count(session, dir, |counters| {
+                        counters.hints.add(1);
+                        counters.echoes.add(echoes);
+                    });
                 }
                 Report::Ended(key) if is_parent(key) => {}
                 Report::Ended(key) => self.ended(session, key),
@@ -187,6 +203,13 @@ impl<'d> Loop<'d> {
         self.driver.core.lock().tick(Instant::now(), &mut HostView(session));
         self.driver.adopt();
         self.send(session);
+        let returned = self.driver.core.lock().take_returned();
+        for dir in returned {
+            let left = self.away.iter().position(|(node, _)| *node == dir);
+            let left = left.and_then(|at| self.away.remove(at)).map_or(self.clean, |(_, at)| at);
+            let dirs = self.driver.core.lock().beneath(dir);
+            self.compare(session, &dirs, left.since());
+        }
     }
 
     fn ended(&mut self, session: &Session, WatchKey(dir): WatchKey) {
@@ -298,6 +321,7 @@ impl<'d> Loop<'d> {
         if !self.driver.core.lock().is_watched(dir) {
             return true;
         }
+        count(session, dir, |counters| counters.comparisons.add(1));
         let names = match session.list(dir).and_then(|mut stream| all_names(&mut stream)) {
             Ok(names) => names,
             Err(Errno::ESTALE | Errno::ENOENT | Errno::ENOTDIR) => return false,
@@ -322,6 +346,10 @@ impl<'d> Loop<'d> {
         let found = self.driver.core.lock().take();
         for change in &found {
             note(session, change);
+            if let OwnedChange::Removed { node, is_dir: true, moved: true, .. } = change {
+                self.away.push_front((*node, Moment::now()));
+                self.away.truncate(MOST_AWAY);
+            }
         }
         self.pending.extend(found);
         while !self.pending.is_empty() && self.driver.may_send() {
@@ -356,11 +384,26 @@ impl<'d> Loop<'d> {
         let changes: Vec<Change<'_>> = batch.iter().filter_map(OwnedChange::borrow).collect();
         trace!(?changes, "changes");
         let seq = self.driver.sent.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(export) = session.attached_export(attachment) {
+            let changes = changes.len() as u64;
+            export.counters.changes.add(changes);
+            export.counters.queued.add(changes);
+            let notice = UnderWay { seq, export, changes, sent: Instant::now() };
+            self.driver.under_way.lock().push_back(notice);
+        }
         let notice = Notice::Changes { attachment, seq, changes: Changes(changes) };
         if session.notices().notice(&notice).is_err() {
             // The session ends with its connection, and all lookups with it.
             debug!("changes for a guest that is gone");
         }
+    }
+}
+
+/// Counts something of a directory for its export.
+fn count(session: &Session, dir: NodeId, add: impl FnOnce(&ExportCounters)) {
+    let attachment = session.attachment_of(dir);
+    if let Some(export) = attachment.and_then(|attachment| session.attached_export(attachment)) {
+        add(&export.counters);
     }
 }
 
