@@ -135,7 +135,8 @@ impl Reconciler {
             self.judge_moved_from(now, here, hint);
         }
         if kinds.contains(Kinds::CREATE) {
-            self.judge_create(now, here, lookup);
+            let removed = kinds.contains(Kinds::DELETE);
+            self.judge_create(now, here, removed, lookup);
         }
         if kinds.contains(Kinds::MOVED_TO) {
             self.judge_moved_to(now, here, hint.cookie, lookup);
@@ -212,7 +213,13 @@ impl Reconciler {
         matches!(looked, Looked::There { node: Some(there), .. } if there == node)
     }
 
-    fn judge_create(&mut self, now: Instant, here: Here<'_>, lookup: &mut dyn Lookup) {
+    fn judge_create(
+        &mut self,
+        now: Instant,
+        here: Here<'_>,
+        removed: bool,
+        lookup: &mut dyn Lookup,
+    ) {
         if self.echo(now, here, Echo::Created(here.hash)) {
             return;
         }
@@ -221,7 +228,9 @@ impl Reconciler {
         }
         // Its writing, its closing and its mode may be part of the state already.
         let owed = Events::CONTENT | Events::ATTRS | Events::CLOSE;
-        if !self.emit_created(here, owed, false, lookup) {
+        let created = self.emit_created(here, owed, false, lookup);
+        // What was told is no newcomer: its removal is still to be said, and will be hinted.
+        if !created && !removed && self.memory.at(here.dir, here.name).is_none() {
             self.unborn(now, here);
         }
     }

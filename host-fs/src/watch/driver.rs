@@ -57,6 +57,13 @@ pub(super) struct UnderWay {
     pub sent: Instant,
 }
 
+/// The parent of an export's folder, and the folder's name in it.
+struct Parent {
+    key: WatchKey,
+    attachment: Attachment,
+    folder: Box<[u8]>,
+}
+
 /// What one session's driver and its observer share.
 pub struct Driver {
     pub(super) session: Weak<Session>,
@@ -66,8 +73,7 @@ pub struct Driver {
     thread: OnceLock<ThreadId>,
     pub(super) closed: AtomicBool,
     refused: AtomicBool,
-    /// The parents of the exports, and the name of the folder in each.
-    parents: Mutex<Vec<(WatchKey, Attachment, Box<[u8]>)>>,
+    parents: Mutex<Vec<Parent>>,
     /// Directories that the host does not watch, and since when each is known as it is.
     pub(super) unwatched: Mutex<VecDeque<(NodeId, Moment)>>,
     /// Directories that this thread's own calls made known, while `core` may be held.
@@ -143,8 +149,8 @@ impl Driver {
     /// Of which attachment this watch of a parent is, and whether the name is that of its folder.
     pub(super) fn parent_of(&self, key: WatchKey, name: &[u8]) -> Option<(Attachment, bool)> {
         let parents = self.parents.lock();
-        let (_, attachment, folder) = parents.iter().find(|(of, ..)| *of == key)?;
-        Some((*attachment, **folder == *name))
+        let parent = parents.iter().find(|parent| parent.key == key)?;
+        Some((parent.attachment, *parent.folder == *name))
     }
 
     pub(super) fn may_send(&self) -> bool {
@@ -176,7 +182,8 @@ impl Observer for Driver {
         // A folder without a parent cannot be replaced.
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         let key = parent_key(attachment);
-        self.parents.lock().push((key, attachment, name.as_encoded_bytes().into()));
+        let folder = name.as_encoded_bytes().into();
+        self.parents.lock().push(Parent { key, attachment, folder });
         let watched = os::open_root(parent)
             .map_err(|errno| errno.to_string())
             .and_then(|dir| self.source.watch_parent(key, dir.as_fd()).map_err(|e| e.to_string()));
@@ -249,7 +256,7 @@ impl Observer for Driver {
 
     fn detached(&self, attachment: Attachment) {
         self.source.unwatch(parent_key(attachment));
-        self.parents.lock().retain(|(_, of, _)| *of != attachment);
+        self.parents.lock().retain(|parent| parent.attachment != attachment);
         // The nodes are gone without a word: whatever the session no longer knows goes.
         let Some(session) = self.session.upgrade() else { return };
         let gone: Vec<NodeId> =

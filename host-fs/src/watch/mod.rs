@@ -7,12 +7,22 @@
 //! | source | says | what it fills in |
 //! | --- | --- | --- |
 //! | `inotify` | one kind, one name, a cookie | everything but [`Hint::by`] |
-//! | `fanotify` (next) | one kind, names of both ends of a rename, the doer's pid | [`Hint::by`] |
-//! | `FSEvents` (next) | accumulated kinds, no order, own-event marks | [`Hint::by`], [`Report::Subtree`] |
+//! | `fanotify` | kinds of one name and doer, both ends of a rename | everything |
+//! | [`fsevents`] | accumulated flags, no order, file ids, own-event marks | [`Hint::by`] of names, [`Report::Subtree`] |
 
 pub mod driver;
+pub mod fsevents;
 #[cfg(target_os = "linux")]
-pub mod inotify;
+mod fanotify;
+#[cfg(target_os = "linux")]
+mod inotify;
+#[cfg(target_os = "linux")]
+pub mod linux;
+mod run;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+#[cfg(target_os = "linux")]
+mod threads;
 
 use bitflags::bitflags;
 use protocol::NodeId;
@@ -59,9 +69,9 @@ pub enum Doer {
     /// The source cannot tell.
     #[default]
     Unknown,
-    /// This process.
+    /// The session whose source this is, on behalf of its guest.
     Ourselves,
-    /// Another process.
+    /// Anybody else, also another session of this process.
     Another,
 }
 
@@ -109,6 +119,26 @@ pub enum WatchError {
 /// Watches directories and reports hints. Shared by the threads that serve requests (which add
 /// watches) and the one thread that waits for reports.
 pub trait HintSource: Send + Sync {
+    /// The calling thread works for the session: what it does is the session's own work. Called
+    /// for every request.
+    fn serving(&self) {}
+
+    /// An export begins here. Called before its directories are watched; `root` is good for the
+    /// duration of the call.
+    fn anchor(&self, root: BorrowedFd<'_>) {
+        let _ = root;
+    }
+
+    /// Watches what happens to names in a directory that is shared with nobody: the parent of an
+    /// export, whose folder may be replaced. A source that sees that otherwise does nothing.
+    ///
+    /// # Errors
+    /// A folder that is removed and made again is then not noticed.
+    fn watch_parent(&self, key: WatchKey, dir: BorrowedFd<'_>) -> Result<(), WatchError> {
+        let _ = (key, dir);
+        Ok(())
+    }
+
     /// Watches a directory from now on. Watching again what is watched does nothing.
     ///
     /// # Errors
@@ -135,7 +165,9 @@ pub trait HintSource: Send + Sync {
 /// The host has none, or gives none now (descriptors, instances).
 pub fn open() -> io::Result<Arc<dyn HintSource>> {
     #[cfg(target_os = "linux")]
-    return inotify::Inotify::new().map(|source| Arc::new(source) as Arc<dyn HintSource>);
-    #[cfg(not(target_os = "linux"))]
+    return linux::Linux::new().map(|source| Arc::new(source) as Arc<dyn HintSource>);
+    #[cfg(target_os = "macos")]
+    return Ok(Arc::new(fsevents::FsEvents::new()));
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     return Err(io::Error::from(io::ErrorKind::Unsupported));
 }

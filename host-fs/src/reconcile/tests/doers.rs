@@ -74,6 +74,18 @@ fn a_hint_of_making_and_removing_at_once_has_passed_or_is_what_stands_there() {
 }
 
 #[test]
+fn a_told_file_that_is_gone_is_removed_whatever_was_hinted_before() {
+    for kinds in [&[Kinds::CREATE, Kinds::DELETE][..], &[Kinds::CREATE | Kinds::DELETE]] {
+        for by in [Doer::Another, Doer::Unknown] {
+            let mut scene = Scene::with(&["f"]);
+            scene.host.remove("f");
+            kinds.iter().for_each(|kinds| scene.by(by, "f", *kinds));
+            said!(scene, "removed f=10");
+        }
+    }
+}
+
+#[test]
 fn one_of_two_links_leaves_the_other() {
     let mut scene = Scene::with(&["f"]);
     let attr = Attr { nlink: 2, ..scene.host.write("f") };
