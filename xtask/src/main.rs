@@ -6,11 +6,14 @@
 //! | `test [FILTER]` | every check, from formatting to the end-to-end suites |
 //! | `agent` | builds the guest's program as one static file |
 //! | `check-macos` | type-checks the host side for `aarch64-apple-darwin` |
+//! | `bench` | measures what is promised, and fails on a missed budget |
 //! | `fuzz` | runs the fuzz targets of the protocol's decoders |
 //!
 //! `.ci/run` is `setup` and then `test`, nothing else.
 
 mod agent;
+#[cfg(target_os = "linux")]
+mod bench;
 mod command;
 mod fuzz;
 mod macos;
@@ -39,6 +42,10 @@ enum Task {
     Agent,
     /// Type-check the host side for aarch64-apple-darwin
     CheckMacos,
+    /// Measure what is promised
+    #[cfg(target_os = "linux")]
+    #[command(subcommand)]
+    Bench(bench::Benchmark),
     /// Run the fuzz targets of the protocol's decoders
     Fuzz(fuzz::Options),
 }
@@ -49,6 +56,8 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Agent => agent::run(),
         Task::CheckMacos => macos::check(),
+        #[cfg(target_os = "linux")]
+        Task::Bench(benchmark) => bench::run(&benchmark),
         Task::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {
