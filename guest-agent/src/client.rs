@@ -13,7 +13,7 @@
 //! Lock order: `state` is never held while another lock of the crate is taken.
 
 use parking_lot::Mutex;
-use protocol::{Attachment, Caller, Changes, Errno, Notice, Reply, Request, Tag, limits};
+use protocol::{Attachment, Caller, Changes, Errno, Notice, Reply, Request, Tag, Time, limits};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak, mpsc};
@@ -81,9 +81,19 @@ pub struct Origin {
 pub struct Client {
     state: Mutex<State>,
     mounts: AtomicU64,
+    /// When something came last, in nanoseconds since the machine started.
+    heard: AtomicU64,
+}
+
+/// What the server's clock said when.
+#[derive(Clone, Copy)]
+struct Clock {
+    server: Time,
+    at: Duration,
 }
 
 struct State {
+    clock: Option<Clock>,
     transport: Option<Arc<dyn Transport>>,
     /// Counts connections, from 1.
     epoch: u32,
@@ -134,6 +144,7 @@ impl Client {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
+                clock: None,
                 transport: None,
                 epoch: 0,
                 slots: Vec::new(),
@@ -145,6 +156,7 @@ impl Client {
                 unacknowledged: Unacknowledged::default(),
             }),
             mounts: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
         })
     }
 
@@ -157,6 +169,41 @@ impl Client {
             state.attendants()
         };
         attendants.iter().for_each(|attendant| attendant.connected());
+    }
+
+    /// This is what the server's clock says now. Without it the server's clock is ours.
+    pub fn set_clock(&self, server: Time) {
+        self.state.lock().clock = Some(Clock { server, at: up() });
+    }
+
+    /// Something came from the server.
+    pub fn hear(&self) {
+        self.heard.store(u64::try_from(up().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long this machine was running when something came last from a server; now, if that is not
+    /// known.
+    pub fn last_heard(&self) -> Duration {
+        match self.heard.load(Ordering::Relaxed) {
+            0 => up(),
+            nanos => Duration::from_nanos(nanos),
+        }
+    }
+
+    /// What the server's clock said when this machine had been running for so long.
+    pub fn server_time(&self, at: Duration) -> Time {
+        let clock = self.state.lock().clock.unwrap_or_else(|| {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            Clock { server: Time { sec: now.tv_sec, nsec: now.tv_nsec as u32 }, at: up() }
+        });
+        let nanos = |time: Duration| time.as_nanos() as i128;
+        let apart = nanos(at) - nanos(clock.at);
+        let then =
+            i128::from(clock.server.sec) * 1_000_000_000 + i128::from(clock.server.nsec) + apart;
+        Time {
+            sec: then.div_euclid(1_000_000_000) as i64,
+            nsec: then.rem_euclid(1_000_000_000) as u32,
+        }
     }
 
     /// At most so many requests may be unanswered (from the server's `Welcome`).
@@ -314,6 +361,15 @@ impl Client {
         }
     }
 
+    /// Makes a request of the agent itself whose answer is of no interest.
+    pub fn tell(&self, epoch: u32, request: &Request<'_>) {
+        struct Ignored;
+        impl Complete for Ignored {
+            fn complete(self: Box<Self>, _: Outcome<'_>) {}
+        }
+        self.submit(epoch, None, &Caller::default(), request, Box::new(Ignored));
+    }
+
     /// Makes a request of the agent itself and waits for the answer, of which `take` keeps what is
     /// wanted. Not for threads that serve the kernel or bring replies.
     ///
@@ -331,6 +387,12 @@ impl Client {
         self.submit(epoch, None, &Caller::default(), request, Box::new(Call { take, answer }));
         wait.recv_timeout(timeout).unwrap_or(Err(Errno::ETIMEDOUT))
     }
+}
+
+/// How long this machine has been running, its sleep included.
+pub(crate) fn up() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
 /// Someone waits in [`Client::call`].

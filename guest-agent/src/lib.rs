@@ -14,6 +14,7 @@
 //!
 //! The crate builds on Linux only.
 
+mod bell;
 pub mod client;
 mod coherence;
 mod counters;
@@ -32,6 +33,8 @@ pub mod run;
 pub mod wire;
 
 pub use client::{Client, Disconnected, Transport};
+pub use coherence::Figures;
+pub use coherence::tap as watch;
 pub use counters::Snapshot;
 pub use error::Error;
 pub use live::{Mount, MountOptions};

@@ -1,7 +1,8 @@
 //! One mounted export, from attaching to unmounting.
 
 use crate::client::Client;
-use crate::coherence::Coherence;
+use crate::coherence::tap::Told;
+use crate::coherence::{Coherence, Figures};
 use crate::counters::Snapshot;
 use crate::error::Error;
 use crate::fuse::Session;
@@ -9,11 +10,11 @@ use crate::mount::{self, Mounted, Plan};
 use crate::os;
 use crate::recover;
 use protocol::{Attached, Consistency, Errno, ExportName};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 use tracing::{debug, info, warn};
@@ -40,10 +41,10 @@ pub struct MountOptions {
 }
 
 /// A mounted export. Dropping it unmounts.
-#[derive(Debug)]
 pub struct Mount {
     session: Arc<Session>,
     mounted: Arc<Mounted>,
+    coherence: OnceLock<Arc<Coherence>>,
 }
 
 impl Mount {
@@ -72,7 +73,7 @@ impl Mount {
             }
         };
         session.device.mounted(fd);
-        let mount = Self { session, mounted: Arc::new(mounted) };
+        let mount = Self { session, mounted: Arc::new(mounted), coherence: OnceLock::new() };
         let threads = options.threads.unwrap_or_else(default_threads).clamp(1, 64);
         mount.session.start(threads).map_err(Error::Thread)?;
         if !mount.session.wait_serving(INIT_TIMEOUT) {
@@ -80,7 +81,8 @@ impl Mount {
         }
         mount.mounted.set_readahead(READAHEAD_KIB);
         let (point, device) = (mount.mounted.point.clone(), mount.mounted.device);
-        Coherence::start(&mount.session, point, device).map_err(Error::Thread)?;
+        let coherence = Coherence::start(&mount.session, point, device).map_err(Error::Thread)?;
+        let _ = mount.coherence.set(coherence);
         // Only now, so that the way of the injector remains writable.
         if plan.read_only {
             mount.mounted.make_read_only()?;
@@ -130,6 +132,27 @@ impl Mount {
     /// What it has done so far.
     pub fn counters(&self) -> Snapshot {
         self.session.counters.snapshot()
+    }
+
+    /// How delivering changes gets on.
+    pub fn delivery(&self) -> Option<Figures> {
+        self.coherence.get().map(|coherence| coherence.figures())
+    }
+
+    /// Every change from now on, as it is delivered; ends with the mount.
+    pub fn watch(&self) -> Option<mpsc::Receiver<Told>> {
+        self.coherence.get().map(|coherence| coherence.tap().open())
+    }
+
+    /// Waits until somebody does something on the mount, unless `happened` already, or it ends.
+    pub fn wait_active(&self, happened: impl Fn() -> bool) {
+        let ended = || self.session.wait_ended(Some(Duration::ZERO));
+        self.session.active.wait(|| happened() || ended());
+    }
+
+    /// Lets whoever waits for something to be done go on.
+    pub fn wake_waiting(&self) {
+        self.session.active.ring();
     }
 
     /// Nodes that the kernel knows at present.
@@ -222,10 +245,13 @@ fn sync_here(mounted: &Mounted) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Once a second, while files are open for writing. (Closing a file writes it back by itself.)
+/// Once a second, while files are open. (Closing a file writes it back by itself.)
 fn write_back(session: &Session, mounted: &Arc<Mounted>) {
-    while !session.wait_ended(Some(WRITE_BACK)) {
-        if session.handles.count().0 > 0 {
+    let ended = |time| session.wait_ended(Some(time));
+    while !ended(Duration::ZERO) {
+        let is_open = || session.handles.count().0 > 0;
+        session.opened.wait(|| is_open() || ended(Duration::ZERO));
+        while is_open() && !ended(WRITE_BACK) {
             sync(mounted, FLUSH_TIMEOUT);
         }
     }
@@ -234,18 +260,15 @@ fn write_back(session: &Session, mounted: &Arc<Mounted>) {
 /// A private clone of the mount, through which events are injected, keeps the file system alive
 /// after everybody else has unmounted it. So when it has left the mount table, the clone is let go.
 fn watch_mounts(session: &Session, mounted: &Mounted) {
-    const INTERVAL: Duration = Duration::from_secs(1);
     let Ok(table) = File::open("/proc/self/mountinfo") else { return };
-    let pause = Timespec::try_from(INTERVAL).ok();
+    let Ok(gone) = eventfd(0, EventfdFlags::CLOEXEC) else { return };
+    let gone = session.gone.get_or_init(|| gone);
     while !session.wait_ended(Some(Duration::ZERO)) {
-        // The kernel reports a change of the table as an exceptional condition.
-        let mut fds = [PollFd::new(&table, PollFlags::PRI)];
-        let _ = poll(&mut fds, pause.as_ref());
         if !mounted.is_anywhere() {
-            session.release_sink();
-            if session.wait_ended(Some(INTERVAL)) {
-                return;
-            }
+            return session.release_sink();
         }
+        // The kernel reports a change of the table as an exceptional condition.
+        let mut fds = [PollFd::new(&table, PollFlags::PRI), PollFd::new(gone, PollFlags::IN)];
+        let _ = poll(&mut fds, None);
     }
 }

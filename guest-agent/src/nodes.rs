@@ -15,8 +15,9 @@
 //!
 //! A record costs about 90 bytes and its name, and its two index entries about 40 more.
 
+use crate::coherence::compare::{Belief, Digests, Object};
 use parking_lot::Mutex;
-use protocol::{Attr, Entry, ForgetOne, NodeId, Validity};
+use protocol::{Attr, Entry, ForgetOne, NodeId, Time, Validity};
 use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 
@@ -60,6 +61,8 @@ pub struct Known {
     pub ino: u64,
     /// Type and permissions.
     pub mode: u32,
+    /// Names.
+    pub nlink: u32,
     /// Where it was last seen.
     pub parent: Option<LocalId>,
     /// Lookups that the kernel holds.
@@ -87,6 +90,10 @@ struct Node {
     name: Box<[u8]>,
     epoch: u32,
     mode: u32,
+    nlink: u32,
+    /// Digests of owner and permissions, and of the time of birth.
+    attrs: u32,
+    born: u32,
     /// The server tells when its attributes change.
     leased: bool,
     /// It has no file capabilities, as of the last that the server told.
@@ -211,6 +218,44 @@ impl NodeTable {
         parents
     }
 
+    /// What is believed of all names, or of those in some directories.
+    pub fn beliefs(&self, dirs: Option<&[LocalId]>) -> Vec<Belief> {
+        let table = self.table.lock();
+        let wanted = |parent| dirs.is_none_or(|dirs| dirs.contains(&parent));
+        let records = table.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let node = slot.node.as_ref()?;
+            (node.parent != LocalId::NONE && wanted(node.parent))
+                .then(|| node.belief(table.id(index as u32)))
+        });
+        records.collect()
+    }
+
+    /// A listing came upon this node: ties the two together, without the lookup of the entry.
+    pub fn reunite(&self, local: LocalId, entry: &Entry) {
+        let table = &mut *self.table.lock();
+        let (epoch, Some(index)) = (table.epoch, local.index().map(|index| index as u32)) else {
+            return;
+        };
+        let Some(node) = table.get(local) else { return };
+        let is_bound = node.epoch == epoch && node.server == entry.node;
+        let is_other = table.by_server.get(&entry.node).is_some_and(|other| *other != index);
+        if !is_bound && !is_other {
+            table.bind(index, entry);
+            if let Some(node) = table.at_mut(index) {
+                node.owed = 0;
+            }
+        }
+    }
+
+    /// What a change may call a node: as the server does or, where it has not been found again, by a
+    /// number that [`local`](Self::local) understands and no server gives.
+    pub fn call(&self, local: LocalId) -> NodeId {
+        let table = self.table.lock();
+        let node = table.get(local).filter(|node| node.epoch == table.epoch);
+        let known = node.filter(|node| table.by_server.contains_key(&node.server));
+        known.map_or(NodeId(!local.0), |node| node.server)
+    }
+
     /// A walk came upon what should be this stale node. Returns whether it is; if not, the caller
     /// gives the entry's lookup back.
     pub fn refound(&self, local: LocalId, entry: &Entry) -> bool {
@@ -231,6 +276,13 @@ impl NodeTable {
         if let Some(node) = self.table.lock().get_mut(local) {
             node.note(attr);
         }
+    }
+
+    /// Whether content, owner and permissions are as they were when last heard of.
+    pub fn is_as_known(&self, local: LocalId, attr: &Attr) -> bool {
+        let same =
+            |node: &Node| node.content == digest_content(attr) && node.attrs == digest_attrs(attr);
+        self.table.lock().get(local).is_some_and(same)
     }
 
     /// Whether the pages that the kernel may have of a file are those of the content last heard
@@ -281,7 +333,9 @@ impl NodeTable {
     /// The kernel's number of a node of the server.
     pub fn local(&self, server: NodeId) -> Option<LocalId> {
         let table = self.table.lock();
-        table.by_server.get(&server).map(|index| table.id(*index))
+        let called = LocalId(!server.0);
+        let found = table.by_server.get(&server).map(|index| table.id(*index));
+        found.or_else(|| table.get(called).map(|_| called))
     }
 
     /// The node that was last seen under this name, if the kernel still knows it.
@@ -296,6 +350,7 @@ impl NodeTable {
         table.get(local).map(|node| Known {
             ino: node.ino,
             mode: node.mode,
+            nlink: node.nlink,
             parent: (node.parent != LocalId::NONE).then_some(node.parent),
             lookups: node.lookups,
         })
@@ -319,6 +374,48 @@ impl NodeTable {
         }
         path.reverse();
         Some(path)
+    }
+
+    /// Everything that was last seen anywhere below a directory, what is deepest first: the nodes, each
+    /// with its directory and name. Looks at every record.
+    pub fn below(&self, dir: LocalId) -> Vec<(LocalId, LocalId, Box<[u8]>)> {
+        let table = self.table.lock();
+        // How deep what was passed on the way is below, if it is, so that no way is gone twice.
+        let mut depths: FxHashMap<LocalId, Option<usize>> = FxHashMap::from_iter([(dir, Some(0))]);
+        let mut found = Vec::new();
+        let mut way = Vec::new();
+        for (index, slot) in table.slots.iter().enumerate() {
+            let Some(node) = &slot.node else { continue };
+            let mut at = node.parent;
+            let mut depth = loop {
+                match depths.get(&at) {
+                    Some(depth) => break *depth,
+                    None if way.contains(&at) => break None,
+                    None => way.push(at),
+                }
+                match table.get(at) {
+                    Some(next) => at = next.parent,
+                    None => break None,
+                }
+            };
+            for passed in way.drain(..).rev() {
+                depth = depth.map(|depth| depth + 1);
+                depths.insert(passed, depth);
+            }
+            if let Some(depth) = depth {
+                found.push((depth, (table.id(index as u32), node.parent, node.name.clone())));
+            }
+        }
+        found.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+        found.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// A node has this place now, and no other.
+    pub fn placed(&self, local: LocalId, parent: LocalId, name: &[u8]) {
+        let table = &mut *self.table.lock();
+        if let Some(index) = local.index().filter(|_| table.get(local).is_some()) {
+            table.place(index as u32, parent, name);
+        }
     }
 
     /// A name is gone: what was there has lost its place.
@@ -395,14 +492,35 @@ impl Node {
             name: Box::default(),
             epoch,
             mode: entry.attr.mode,
+            nlink: entry.attr.nlink,
+            attrs: digest_attrs(&entry.attr),
+            born: digest_born(&entry.attr),
             leased: entry.valid.attr_ms == Validity::LEASED,
             no_capability: false,
+        }
+    }
+
+    fn object(&self) -> Object {
+        Object { ino: self.ino, kind: self.mode & protocol::mode::IFMT, born: self.born }
+    }
+
+    fn belief(&self, local: LocalId) -> Belief {
+        Belief {
+            local,
+            parent: self.parent,
+            name: self.name.clone(),
+            object: self.object(),
+            content: self.content,
+            attrs: self.attrs,
+            nlink: self.nlink,
         }
     }
 
     fn note(&mut self, attr: &Attr) {
         self.content = digest_content(attr);
         self.mode = attr.mode;
+        self.nlink = attr.nlink;
+        self.attrs = digest_attrs(attr);
     }
 }
 
@@ -433,8 +551,8 @@ impl Table {
     fn find(&self, entry: &Entry) -> Option<u32> {
         self.by_server.get(&entry.node).copied().or_else(|| {
             let index = *self.by_ino.get(&entry.attr.ino)?;
-            let same = |node: &Node| node.mode & protocol::mode::IFMT == entry.attr.kind();
-            self.at(index).is_some_and(same).then_some(index)
+            let object = digests(&entry.attr).object;
+            self.at(index).is_some_and(|node| node.object().is(object)).then_some(index)
         })
     }
 
@@ -471,6 +589,7 @@ impl Table {
             node.server = entry.node;
             node.owed = 1;
             node.ino = entry.attr.ino;
+            node.born = digest_born(&entry.attr);
             node.no_capability = false;
         }
         node.note(&entry.attr);
@@ -557,6 +676,28 @@ fn digest_content(attr: &Attr) -> u64 {
     let mut hasher = FxHasher::default();
     (attr.mtime, attr.size).hash(&mut hasher);
     hasher.finish()
+}
+
+fn digest_attrs(attr: &Attr) -> u32 {
+    let mut hasher = FxHasher::default();
+    (attr.mode, attr.uid, attr.gid).hash(&mut hasher);
+    (hasher.finish() >> 32) as u32
+}
+
+/// Never zero, which stands for a time that is not known.
+fn digest_born(attr: &Attr) -> u32 {
+    if attr.btime == Time::default() {
+        return 0;
+    }
+    let mut hasher = FxHasher::default();
+    attr.btime.hash(&mut hasher);
+    (hasher.finish() >> 32) as u32 | 1
+}
+
+/// What a comparison takes of attributes.
+pub fn digests(attr: &Attr) -> Digests {
+    let object = Object { ino: attr.ino, kind: attr.kind(), born: digest_born(attr) };
+    Digests { object, content: digest_content(attr), attrs: digest_attrs(attr) }
 }
 
 fn digest_name(parent: LocalId, name: &[u8]) -> u64 {

@@ -43,6 +43,19 @@ impl FromStr for MountSpec {
 /// # Errors
 /// See [`Error`]. Nothing stays mounted.
 pub fn run(server: &Address, mounts: &[MountSpec], options: MountOptions) -> Result<(), Error> {
+    run_with(server, mounts, options, |_| ())
+}
+
+/// The same; what `ready` makes of the mounts lives as long as they do.
+///
+/// # Errors
+/// See [`Error`]. Nothing stays mounted.
+pub fn run_with<T>(
+    server: &Address,
+    mounts: &[MountSpec],
+    options: MountOptions,
+    ready: impl FnOnce(&[Arc<Mount>]) -> T,
+) -> Result<(), Error> {
     let ending = Ending::watch()?;
     let client = Client::new();
     wire::connect(server, client.clone())?;
@@ -53,6 +66,7 @@ pub fn run(server: &Address, mounts: &[MountSpec], options: MountOptions) -> Res
         let _ = writeln!(std::io::stdout(), "mounted {export} at {}", mount.point().display());
         running.push(Arc::new(mount));
     }
+    let _company = ready(&running);
     ending.wait(&running)
 }
 

@@ -232,6 +232,7 @@ impl Connection {
             Handshake::Welcome(welcome) => {
                 info!(server = welcome.name.0, version = welcome.version, "connected");
                 client.limit_in_flight(welcome.max_in_flight as usize);
+                client.set_clock(welcome.now);
                 Ok(())
             }
             Handshake::Refuse(refuse) => Err(ConnectError::Refused {
@@ -256,6 +257,7 @@ impl Connection {
                 Err(ReadError::Decode(error)) => return error.to_string(),
                 Err(ReadError::Io(error)) => return error.to_string(),
             };
+            client.hear();
             let body = self.frame.body();
             let handled = match header.tag {
                 Tag::NONE => Notice::decode(header.opcode, body).map(|n| client.on_notice(&n)),

@@ -51,6 +51,9 @@ pub mod notify {
     pub const INVAL_ENTRY: i32 = 3;
     /// `FUSE_EXPIRE_ONLY`, a flag of [`INVAL_ENTRY`] (7.38).
     pub const EXPIRE_ONLY: u32 = 1;
+    /// From 7.45 on.
+    pub const PRUNE: i32 = 9;
+    pub const PRUNE_MINOR: u32 = 45;
 }
 
 bitflags! {
@@ -234,6 +237,8 @@ structs! {
     Dirent[24] { ino: u64, off: u64, namelen: u32, kind: u32 }
     NotifyInvalInodeOut[24] { ino: u64, off: i64, len: i64 }
     NotifyInvalEntryOut[16] { parent: u64, namelen: u32, flags: u32 }
+    /// Node ids follow.
+    NotifyPruneOut[16] { count: u32, padding: u32, spare: u64 }
     LseekIn[24] { fh: u64, offset: u64, whence: u32, padding: u32 }
     LseekOut[8] { offset: u64 }
     CopyFileRangeIn[56] {

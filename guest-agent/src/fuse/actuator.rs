@@ -9,11 +9,15 @@
 //! sequence numbers that are done.
 
 use super::reply::Answer;
-use super::request::Request;
+use super::request::{Operation, Request};
+use crate::nodes::LocalId;
 use parking_lot::RwLock;
 use protocol::Changes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The number of every file that an actuator has open. No handle table gives it.
+pub const ACTUATOR_FH: u64 = u64::MAX - 1;
 
 /// Takes the changes of one mount. Every method is called on the thread that brings replies: none
 /// may wait, nor use the mount, nor call the server.
@@ -23,9 +27,17 @@ pub trait ChangeSink: Send + Sync {
     /// known there, to `give_back`. Once delivered, or given up, call `delivered(seq)`.
     fn changes(&self, seq: u64, changes: &Changes<'_>);
 
-    /// The server is back after a loss. Numbers of changes begin again; what happened meanwhile was
+    /// The kernel was told something that may be older than a change which has come meanwhile: of
+    /// this directory, or of any node, and of these names in it.
+    fn overtaken(&self, node: LocalId, names: Vec<(LocalId, Box<[u8]>)>);
+
+    /// The server is back after a loss, and nobody has asked it anything: what is known is what it
+    /// was before.
+    fn reconnecting(&self);
+
+    /// Requests can be made again. Numbers of changes begin again; what happened meanwhile was
     /// not told. All leases are void.
-    fn reconnected(&self);
+    fn reconnected(self: Arc<Self>);
 
     /// The connection is lost: no lease holds any more.
     fn disconnected(&self);
@@ -68,6 +80,10 @@ impl Actuators {
 
     /// What the view of the asking thread answers, if it has one that answers.
     pub fn intercept(&self, request: &Request<'_>) -> Option<Answer<'static>> {
+        // The kernel closes in its own time and in nobody's name.
+        if let Operation::Release { handle: ACTUATOR_FH } = request.operation {
+            return Some(Answer::Done);
+        }
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }

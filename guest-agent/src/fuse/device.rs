@@ -94,6 +94,16 @@ impl Device {
         self.notify_entry(parent, name, abi::notify::EXPIRE_ONLY)
     }
 
+    /// Has the kernel forget what it remembers of nodes and nobody uses: of a directory only if nothing
+    /// below is remembered. Detaches no mount, fires no event. Needs 7.45.
+    ///
+    /// # Errors
+    /// What the kernel says. That it does not have a node is no error.
+    pub fn prune(&self, nodes: &[u64]) -> Result<(), Errno> {
+        let out = abi::NotifyPruneOut { count: nodes.len() as u32, ..Default::default() };
+        self.write(0, abi::notify::PRUNE, out.as_bytes(), nodes.as_bytes())
+    }
+
     fn notify_entry(&self, parent: u64, name: &[u8], flags: u32) -> Result<(), Errno> {
         let out = abi::NotifyInvalEntryOut { parent, namelen: name.len() as u32, flags };
         self.notify_named(abi::notify::INVAL_ENTRY, out.as_bytes(), name)

@@ -118,6 +118,8 @@ pub struct Pending {
     pub deadline: Option<Instant>,
     /// The connection on which it was made.
     pub epoch: u32,
+    /// Arrivals of changes before it was sent.
+    pub seen: u64,
 }
 
 impl Complete for Pending {
@@ -144,13 +146,20 @@ impl Complete for Pending {
 impl Pending {
     fn replied(self: Box<Self>, request: &Request<'_>, reply: &Reply<'_>) {
         let session = &self.session;
-        let Some(finish) = session
-            .with_view(self.epoch, |view| translate::finish(view, request, self.attempt, reply))
-        else {
+        let overtaken = session.is_behind(self.seen);
+        let Some(finish) = session.with_view(self.epoch, overtaken, |view| {
+            translate::finish(view, request, self.attempt, reply)
+        }) else {
             return;
         };
         match finish {
-            Finish::Answer(answer) => session.answer(request, &answer),
+            Finish::Answer(answer) => {
+                session.answer(request, &answer);
+                // The change may have been delivered just before the kernel took the answer.
+                if !overtaken && session.arrivals() != self.seen {
+                    session.overtaken(request);
+                }
+            }
             Finish::Then(follow_up) => {
                 let session = session.clone();
                 session.errands().push(Chore::FollowUp(self, follow_up));

@@ -14,7 +14,9 @@ use super::operation::{BufferPool, Pending, RequestBytes};
 use super::reply::Answer;
 use super::request::{Dialect, Operation, Request};
 use super::translate::{self, Leftovers, Policy, Stop, View};
+use crate::bell::Bell;
 use crate::client::{Attendant, Client, Origin};
+use crate::coherence::own::Own;
 use crate::counters::Counters;
 use crate::errands::{Chore, Errands};
 use crate::groups::with_groups;
@@ -25,7 +27,9 @@ use protocol::{
     Attached, Attachment, Caller, Changes, Entry, Errno, ForgetOne, Groups, HandleId, NodeId,
     OwnershipMode,
 };
-use std::sync::atomic::{AtomicU32, Ordering};
+use rustc_hash::FxHashSet;
+use rustix::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,6 +52,18 @@ pub struct Session {
     pub actuators: Actuators,
     /// What has been done.
     pub counters: Counters,
+    /// What the guest did while directories are compared.
+    pub own: Own,
+    /// Rung when a file is opened.
+    pub opened: Bell,
+    /// Rung when anything is done.
+    pub active: Bell,
+    /// Rung once, when the mount is gone.
+    pub gone: OnceLock<OwnedFd>,
+    /// Counts arrivals of changes.
+    arrivals: AtomicU64,
+    /// Those that are not delivered yet.
+    undelivered: Mutex<FxHashSet<u64>>,
     /// The name of the export.
     pub export: String,
     /// For [`Origin`].
@@ -86,6 +102,12 @@ impl Session {
             handles: HandleTable::default(),
             actuators: Actuators::default(),
             counters: Counters::default(),
+            own: Own::default(),
+            opened: Bell::default(),
+            active: Bell::default(),
+            gone: OnceLock::new(),
+            arrivals: AtomicU64::new(0),
+            undelivered: Mutex::default(),
             export: export.to_owned(),
             mount,
             policy: OnceLock::new(),
@@ -147,6 +169,7 @@ impl Session {
 
     /// The changes `seq` are delivered or given up. May send: not for threads that bring replies.
     pub fn delivered(&self, seq: u64) {
+        self.undelivered.lock().remove(&seq);
         self.client.delivered(self.epoch(), seq);
     }
 
@@ -162,14 +185,17 @@ impl Session {
         }
         let weak: Weak<Self> = Arc::downgrade(self);
         self.client.route(attached.attachment, weak);
-        self.nodes.begin_epoch(epoch, &attached.root);
         let before = self.attached.lock().replace(*attached);
+        if let Some(sink) = self.sink.get().filter(|_| before.is_some()) {
+            sink.reconnecting();
+        }
+        self.nodes.begin_epoch(epoch, &attached.root);
         self.epoch.store(epoch, Ordering::Release);
         *self.lost.lock() = None;
         if before.is_some() {
             self.counters.reconnects.add(1);
             if let Some(sink) = self.sink.get() {
-                sink.reconnected();
+                sink.clone().reconnected();
             }
         }
     }
@@ -180,18 +206,62 @@ impl Session {
     }
 
     /// Runs `f` with the tables as connection `epoch` sees them; nothing before the first attach.
-    pub(crate) fn with_view<T>(&self, epoch: u32, f: impl FnOnce(&View<'_>) -> T) -> Option<T> {
+    /// The tables, as translation sees them. `overtaken`: see [`View::overtaken`].
+    pub(crate) fn with_view<T>(
+        &self,
+        epoch: u32,
+        overtaken: bool,
+        f: impl FnOnce(&View<'_>) -> T,
+    ) -> Option<T> {
         let policy = self.policy.get()?;
         let leftovers = SessionLeftovers { session: self, epoch };
         let (nodes, handles) = (&self.nodes, &self.handles);
         let agreed = self.negotiated.get().map(|agreed| agreed.flags);
         let maps_direct = agreed.is_some_and(|f| f.contains(InitFlags::DIRECT_IO_ALLOW_MMAP));
-        Some(f(&View { nodes, handles, policy, epoch, maps_direct, leftovers: &leftovers }))
+        let leftovers = &leftovers;
+        Some(f(&View { nodes, handles, policy, epoch, maps_direct, overtaken, leftovers }))
+    }
+
+    /// What the kernel was told in answer to this may be older than a change that it heard of.
+    pub(crate) fn overtaken(&self, request: &Request<'_>) {
+        let node = LocalId(request.node());
+        let named = |name: &[u8]| {
+            let child = self.nodes.child(node, name).unwrap_or(node);
+            vec![(child, Box::from(name))]
+        };
+        let names = match &request.operation {
+            Operation::Lookup { name }
+            | Operation::MkNod { name, .. }
+            | Operation::MkDir { name, .. }
+            | Operation::SymLink { name, .. }
+            | Operation::Link { name, .. }
+            | Operation::Create { name, .. } => named(name.as_bytes()),
+            Operation::ReadDir { plus: true, .. } => self.nodes.children(node),
+            Operation::GetAttr | Operation::SetAttr { .. } | Operation::Statx => Vec::new(),
+            _ => return,
+        };
+        if let Some(sink) = self.sink.get() {
+            sink.overtaken(node, names);
+        }
+    }
+
+    /// Counts arrivals of changes. What was asked before one and is answered behind it may be old.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::Acquire)
+    }
+
+    /// Whether the kernel is to ask again for what it is told now: since `seen` arrivals a change
+    /// has come, or one that has is not delivered, so that the kernel has to learn of it by the
+    /// injection and must not have it cached before.
+    pub(crate) fn is_behind(&self, seen: u64) -> bool {
+        self.arrivals() != seen || !self.undelivered.lock().is_empty()
     }
 
     pub(crate) fn may_repeat(&self, request: &Request<'_>) -> bool {
-        self.with_view(self.epoch(), |view| translate::is_repeatable(view, &request.operation))
-            .unwrap_or(false)
+        self.with_view(self.epoch(), false, |view| {
+            translate::is_repeatable(view, &request.operation)
+        })
+        .unwrap_or(false)
     }
 
     /// Reads and serves requests until the mount is gone.
@@ -206,6 +276,7 @@ impl Session {
                         Ok(request) if self.serve_here(&request) => {}
                         Ok(_) => {
                             self.counters.operations.add(1);
+                            self.active.ring();
                             let bytes = RequestBytes::keep(&mut buffer, len, &self.pool);
                             self.serve(bytes, 0, None);
                         }
@@ -245,7 +316,7 @@ impl Session {
             _ => {
                 let Some(answer) = self.actuators.intercept(request) else { return false };
                 self.counters.injected_requests.add(1);
-                self.answer(request, &answer);
+                self.reply(request, &answer);
             }
         }
         true
@@ -319,7 +390,7 @@ impl Session {
     ) -> Option<Stop> {
         let Ok(request) = Request::parse(bytes, self.dialect()) else { return None };
         let epoch = self.epoch();
-        let begun = self.with_view(epoch, |view| translate::begin(view, &request, attempt));
+        let begun = self.with_view(epoch, false, |view| translate::begin(view, &request, attempt));
         let ask = match begun {
             None => return Some(Errno::EIO.into()),
             Some(Err(stop)) => return Some(stop),
@@ -327,7 +398,14 @@ impl Session {
         };
         let abi::InHeader { uid, gid, pid, unique, .. } = request.header;
         let session = self.clone();
-        let pending = Box::new(Pending { session, bytes: bytes.clone(), attempt, deadline, epoch });
+        let pending = Box::new(Pending {
+            session,
+            bytes: bytes.clone(),
+            attempt,
+            deadline,
+            epoch,
+            seen: self.arrivals(),
+        });
         let origin = Some(Origin { mount: self.mount, unique });
         let submit = |groups: &[u8]| {
             let groups = Groups::from_bytes(groups).unwrap_or_default();
@@ -365,8 +443,18 @@ impl Session {
         }
     }
 
-    /// Answers the kernel.
+    /// Answers the kernel what came of a request of the guest.
     pub(crate) fn answer(&self, request: &Request<'_>, answer: &Answer<'_>) {
+        if !matches!(answer, Answer::Error(_)) {
+            self.own.note(request);
+        }
+        if matches!(answer, Answer::Opened(_) | Answer::Created(..)) {
+            self.opened.ring();
+        }
+        self.reply(request, answer);
+    }
+
+    fn reply(&self, request: &Request<'_>, answer: &Answer<'_>) {
         if !request.wants_answer() {
             return;
         }
@@ -464,6 +552,12 @@ impl Session {
         info!(export = self.export, "unmounted");
         self.release_sink();
         self.errands.push(Chore::End);
+        self.opened.ring();
+        self.active.ring();
+        if let Some(gone) = self.gone.get() {
+            // A counter of eight bytes, which whoever polls it sees.
+            let _ = rustix::io::write(gone, &1_u64.to_ne_bytes());
+        }
     }
 }
 
@@ -477,13 +571,17 @@ impl Attendant for Session {
 
     fn disconnected(&self) {
         self.lost.lock().get_or_insert_with(Instant::now);
+        self.undelivered.lock().clear();
         if let Some(sink) = self.sink.get() {
             sink.disconnected();
         }
     }
 
     fn changes(&self, seq: u64, changes: &Changes<'_>) {
+        self.undelivered.lock().insert(seq);
+        self.arrivals.fetch_add(1, Ordering::AcqRel);
         self.counters.changes.add(changes.0.len() as u64);
+        self.active.ring();
         match self.sink.get() {
             Some(sink) => sink.changes(seq, changes),
             None => {

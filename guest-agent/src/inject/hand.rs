@@ -7,58 +7,26 @@
 //! threads, the kernel gives the call up, and the thread ends.
 //!
 //! ```text
-//! worker ── Order ──▶ hand ── call on the mount ──▶ kernel ──▶ FUSE threads, past
-//!    ▲                  │
-//!    └─── Say::Notice ──┘   what needs /dev/fuse is asked of the worker, which waits anyhow
+//! worker: prepare ── Order ──▶ hand ── call on the mount ──▶ kernel ──▶ FUSE threads, past
+//!    ▲                          │
+//!    ├────── Say::Notice ───────┤  in trouble: the worker, which waits anyhow, gives it at once
+//!    └── Say::Done and notices ─┘
 //! ```
 //!
 //! So nothing that runs on the hand may touch a descriptor that is not its own.
 
+use super::notice::{Notice, Prepared, prepare};
 use super::{Injector, Outcome, Root};
 use crate::fuse::session::Session;
-use crate::nodes::LocalId;
 use protocol::codec::{Reader, Wire};
 use protocol::{Change, Errno};
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-/// A notice to the kernel.
-#[derive(Debug)]
-pub enum Notice {
-    /// The attributes of a node are void.
-    Attributes(LocalId),
-    /// And its pages.
-    Pages(LocalId),
-    /// A name is not to be believed any more.
-    Name(LocalId, Box<[u8]>),
-}
-
-impl Notice {
-    /// Gives it. It fails where the kernel does not have the node or name, which is as good.
-    pub fn give(&self, session: &Session) {
-        let device = &session.device;
-        _ = match self {
-            Self::Attributes(node) => device.invalidate_inode(node.0, -1, 0),
-            Self::Pages(node) => device.invalidate_inode(node.0, 0, 0),
-            Self::Name(parent, name) => {
-                if session.negotiated().is_some_and(|agreed| agreed.expire_only) {
-                    device.expire_entry(parent.0, name)
-                } else if session.nodes.child(*parent, name).is_none() {
-                    // The name is dropped, which is safe only where nothing is there that something
-                    // could be mounted on.
-                    device.invalidate_entry(parent.0, name)
-                } else {
-                    Ok(())
-                }
-            }
-        };
-    }
-}
-
 enum Order {
     /// Encoded changes: one, or two that are an exchange.
-    Deliver(Box<[u8]>, Option<Box<[u8]>>),
+    Deliver(Box<[u8]>, Option<Box<[u8]>>, Prepared),
     Rest,
 }
 
@@ -66,7 +34,8 @@ enum Say {
     /// It has a table of its own. The root that it was given goes back to where it was opened.
     Ready(Root),
     Notice(Notice),
-    Done(Outcome),
+    /// What came of it, and what is to be told the kernel now.
+    Done(Outcome, Vec<Notice>),
 }
 
 /// What the hand has of the worker.
@@ -117,14 +86,21 @@ impl Hand {
 
     /// Delivers an encoded change, or two that are an exchange.
     pub fn deliver(&self, change: Box<[u8]>, other: Option<Box<[u8]>>) -> Outcome {
-        self.order(Order::Deliver(change, other));
+        let prepared = match decode(&change, other.as_deref()) {
+            Ok((change, other)) => prepare(&self.session, &change, other.as_ref()),
+            Err(errno) => return Outcome::Refused(errno),
+        };
+        self.order(Order::Deliver(change, other, prepared));
         loop {
             match self.says.recv() {
                 Ok(Say::Notice(notice)) => {
                     notice.give(&self.session);
                     _ = self.given.send(());
                 }
-                Ok(Say::Done(outcome)) => return outcome,
+                Ok(Say::Done(outcome, notices)) => {
+                    notices.iter().for_each(|notice| notice.give(&self.session));
+                    return outcome;
+                }
                 Ok(Say::Ready(root)) => drop(root),
                 Err(_) => return Outcome::Refused(Errno::EIO),
             }
@@ -165,23 +141,30 @@ fn act(
     let says = worker.says.clone();
     let mut injector = Injector::new(session.clone(), mine, worker);
     while let Ok(order) = orders.recv() {
-        let (change, other) = match order {
+        let (change, other, prepared) = match order {
             Order::Rest => {
                 injector.rest();
                 continue;
             }
-            Order::Deliver(change, other) => (change, other),
+            Order::Deliver(change, other, prepared) => (change, other, prepared),
         };
-        // Both were encoded by this process.
-        let decode = |bytes| Change::get(&mut Reader::new(bytes));
-        let outcome = match (decode(&change), other.as_deref().map(decode)) {
-            (Ok(change), None) => injector.deliver(&change),
-            (Ok(change), Some(Ok(other))) => injector.deliver_exchange(&change, &other),
-            _ => Outcome::Refused(Errno::EINVAL),
+        let outcome = match decode(&change, other.as_deref()) {
+            Ok((change, None)) => injector.deliver(&change, prepared),
+            Ok((change, Some(other))) => injector.deliver_exchange(&change, &other, prepared),
+            Err(errno) => Outcome::Refused(errno),
         };
-        if says.send(Say::Done(outcome)).is_err() {
+        if says.send(Say::Done(outcome, injector.take_notices())).is_err() {
             break;
         }
     }
     session
+}
+
+/// Both were encoded by this process.
+fn decode<'a>(
+    change: &'a [u8],
+    other: Option<&'a [u8]>,
+) -> Result<(Change<'a>, Option<Change<'a>>), Errno> {
+    let decode = |bytes| Change::get(&mut Reader::new(bytes)).map_err(|_| Errno::EINVAL);
+    Ok((decode(change)?, other.map(decode).transpose()?))
 }

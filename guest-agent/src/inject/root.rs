@@ -4,6 +4,7 @@
 //! Cloning needs `CAP_SYS_ADMIN`. Without it the mount point itself is opened for each burst of
 //! changes and let go behind it, since a descriptor on it makes `umount` fail.
 
+use super::scene::ELSEWHERE_NAME;
 use crate::fuse::session::Session;
 use crate::nodes::LocalId;
 use crate::os;
@@ -85,6 +86,14 @@ impl Root {
         }
         let root = self.clone.as_ref().or(self.direct.as_ref());
         root.map(|root| root.as_fd()).ok_or(Errno::ENODEV)
+    }
+
+    /// A descriptor of the directory that only actuators find.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_elsewhere(&mut self) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(self.open()?, ELSEWHERE_NAME, DIR, Mode::empty()).map_err(errno)
     }
 
     /// A descriptor of a directory that the kernel knows. None if its place is not known.

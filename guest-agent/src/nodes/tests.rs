@@ -194,3 +194,21 @@ fn a_directory_that_the_kernel_removed_gets_a_new_number_where_it_is_found_again
     table.removed(LocalId::ROOT, b"file");
     assert_eq!(table.found(LocalId::ROOT, b"link", &entry(13, 4, IFREG)), file);
 }
+
+#[test]
+fn what_is_below_a_directory_is_told_deepest_first() {
+    let table = table();
+    let d = table.found(LocalId::ROOT, b"d", &entry(11, 2, IFDIR));
+    let e = table.found(d, b"e", &entry(12, 3, IFDIR));
+    let f = table.found(e, b"f", &entry(13, 4, IFREG));
+    let g = table.found(d, b"g", &entry(14, 5, IFREG));
+    table.found(LocalId::ROOT, b"h", &entry(15, 6, IFREG));
+    let below: Vec<_> = table.below(d).into_iter().map(|(node, ..)| node).collect();
+    assert_eq!(below, [f, e, g]);
+    assert_eq!(table.below(f), []);
+    table.unlinked(LocalId::ROOT, b"d");
+    assert_eq!(table.below(d).len(), 3);
+    assert_eq!(table.below(LocalId::ROOT).len(), 1);
+    table.placed(d, LocalId::ROOT, b"h");
+    assert_eq!(names(&table, f), Some(vec!["h".into(), "e".into(), "f".into()]));
+}

@@ -2,12 +2,15 @@
 //! cut off and restarted with other node numbers. Each test binary uses a part of it.
 #![allow(dead_code, missing_docs)]
 
+pub mod host;
+
 use guest_agent::client::{Client, Disconnected, Transport};
 use protocol::listing::{self, DirEntry};
 use protocol::*;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 pub const LEASED: Validity = Validity { entry_ms: Validity::LEASED, attr_ms: Validity::LEASED };
 
@@ -66,6 +69,11 @@ impl Model {
             offset: OFFSET.fetch_add(1000, Ordering::Relaxed),
             lookups: Mutex::default(),
             handles: Mutex::default(),
+            slow: AtomicBool::new(false),
+            waiting: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            acknowledged: Mutex::default(),
+            acknowledges: Condvar::new(),
         });
         client.connected(server.clone());
         server
@@ -102,7 +110,15 @@ impl Tree {
         ino
     }
 
-    fn touch(&mut self, ino: u64) {
+    /// What a path from the root leads to.
+    #[track_caller]
+    pub fn find(&self, path: &str) -> u64 {
+        path.split('/').filter(|name| !name.is_empty()).fold(1, |dir, name| {
+            *self.files[&dir].children.get(name.as_bytes()).unwrap_or_else(|| panic!("{path}"))
+        })
+    }
+
+    pub fn touch(&mut self, ino: u64) {
         self.clock += 1;
         let time = Time { sec: self.clock, nsec: 0 };
         if let Some(file) = self.files.get_mut(&ino) {
@@ -121,9 +137,16 @@ pub struct Server {
     /// Take requests and do not answer them.
     pub swallow: AtomicBool,
     pub swallowed: Mutex<Vec<Tag>>,
+    /// Take the making of directories slowly: it waits until this ends. How many wait.
+    pub slow: AtomicBool,
+    pub waiting: AtomicU64,
     offset: u64,
     pub lookups: Mutex<HashMap<u64, u64>>,
     handles: Mutex<HashMap<u64, (u64, OpenFlags)>>,
+    /// Number of the last notice.
+    told: AtomicU64,
+    acknowledged: Mutex<u64>,
+    acknowledges: Condvar,
 }
 
 impl Server {
@@ -137,7 +160,37 @@ impl Server {
         self.handles.lock().unwrap().len()
     }
 
-    fn entry(&self, tree: &Tree, ino: u64) -> Entry {
+    /// Tells the agent of changes; returns the number of the notice.
+    pub fn announce(&self, changes: Vec<Change<'_>>) -> u64 {
+        let seq = self.told.fetch_add(1, Ordering::SeqCst) + 1;
+        let changes = Changes(changes);
+        self.client.on_notice(&Notice::Changes { attachment: Attachment(0), seq, changes });
+        seq
+    }
+
+    /// The last number that the agent acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        *self.acknowledged.lock().unwrap()
+    }
+
+    /// Tells the agent of changes and waits until it has delivered them.
+    #[track_caller]
+    pub fn tell(&self, changes: Vec<Change<'_>>) {
+        let seq = self.announce(changes);
+        let pending = |done: &mut u64| *done < seq;
+        let guard = self.acknowledged.lock().unwrap();
+        let patience = Duration::from_secs(20);
+        let waited = self.acknowledges.wait_timeout_while(guard, patience, pending).unwrap();
+        assert!(!waited.1.timed_out(), "changes {seq} are not acknowledged");
+    }
+
+    /// The number of an object towards the agent.
+    pub fn node(&self, ino: u64) -> NodeId {
+        NodeId(ino + self.offset)
+    }
+
+    /// An object, with a lookup that the agent has to give back.
+    pub fn entry(&self, tree: &Tree, ino: u64) -> Entry {
         *self.lookups.lock().unwrap().entry(ino).or_default() += 1;
         Entry { node: NodeId(ino + self.offset), attr: tree.files[&ino].attr, valid: tree.valid }
     }
@@ -253,6 +306,12 @@ impl Server {
                 let file = tree.files.get_mut(&ino).unwrap();
                 file.target = target.as_bytes().to_vec();
                 file.attr.size = file.target.len() as u64;
+                send(&Reply::Entry { entry: self.entry(tree, ino) });
+            }
+            Request::Link { node, parent, name } => {
+                let (ino, dir) = (self.ino(node)?, self.ino(parent)?);
+                tree.files.get_mut(&dir).unwrap().children.insert(name.as_bytes().to_vec(), ino);
+                tree.files.get_mut(&ino).unwrap().attr.nlink += 1;
                 send(&Reply::Entry { entry: self.entry(tree, ino) });
             }
             Request::Unlink { parent, name } | Request::RmDir { parent, name } => {
@@ -395,7 +454,18 @@ impl Transport for Server {
                 }
                 return Ok(());
             }
-            Request::Acknowledge { .. } => return Ok(()),
+            Request::Acknowledge { seq } => {
+                *self.acknowledged.lock().unwrap() = *seq;
+                self.acknowledges.notify_all();
+                return Ok(());
+            }
+            Request::MkDir { .. } => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                while self.slow.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+            }
             _ => {}
         }
         if self.swallow.load(Ordering::SeqCst) {

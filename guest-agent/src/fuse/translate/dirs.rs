@@ -2,7 +2,7 @@
 
 use super::{Finish, Stop, View};
 use crate::fuse::abi;
-use crate::fuse::reply::{self, Answer, DirBuffer};
+use crate::fuse::reply::{Answer, DirBuffer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::Opened;
 use crate::nodes::LocalId;
@@ -75,7 +75,7 @@ fn list(view: &View<'_>, dir: LocalId, size: u32, plus: bool, listing: &[u8]) ->
             Some(entry) if full || !plus => view.leftovers.give_back(entry.node, 1),
             Some(entry) => {
                 let local = view.nodes.found(dir, dirent.name, &entry);
-                out.push(&dirent, Some(&reply::entry(local.0, &entry)));
+                out.push(&dirent, Some(&view.entry(local, &entry)));
             }
             // Without a number the kernel takes the name alone.
             None if !full => out.push(&dirent, plus.then_some(&no_entry)),

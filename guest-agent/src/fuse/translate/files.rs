@@ -8,7 +8,7 @@
 
 use super::{Finish, FollowUp, Need, Stop, View, stop};
 use crate::fuse::abi::{self, FopenFlags};
-use crate::fuse::reply::{self, Answer};
+use crate::fuse::reply::Answer;
 use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::Opened;
 use crate::nodes::LocalId;
@@ -151,12 +151,12 @@ pub(super) fn finish<'r>(
                 view.nodes.note_capability(local, false);
             }
             let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
-            Answer::Created(reply::entry(local.0, &created.entry), open)
+            Answer::Created(view.entry(local, &created.entry), open)
         }
         (Op::TmpFile { flags, .. }, Reply::Created { created }) => {
             let local = view.nodes.found_unnamed(&created.entry);
             let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
-            Answer::Created(reply::entry(local.0, &created.entry), open)
+            Answer::Created(view.entry(local, &created.entry), open)
         }
         (Op::Read { size, .. }, Reply::Data { data }) if data.0.len() <= *size as usize => {
             Answer::Data(data.0)

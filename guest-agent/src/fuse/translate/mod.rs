@@ -14,11 +14,14 @@ mod nodes;
 
 pub(crate) use files::drop_set_id;
 
-use super::reply::Answer;
+use super::abi;
+use super::reply::{self, Answer};
 use super::request::{Operation, Request};
 use crate::handles::HandleTable;
 use crate::nodes::{LocalId, NodeTable, Unresolved};
-use protocol::{Consistency, Errno, HandleId, NodeId, OwnershipMode, Reply};
+use protocol::{
+    AttrReply, Consistency, Entry, Errno, HandleId, NodeId, OwnershipMode, Reply, Validity,
+};
 
 /// What the export and the options of the mount decide.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,8 +53,29 @@ pub struct View<'m> {
     pub epoch: u32,
     /// Whether a file opened past the page cache can still be mapped and shared (Linux 6.6).
     pub maps_direct: bool,
+    /// Whether a change came while the request was under way, or waits for its injection: what the
+    /// answer says may be older, or newer than the kernel may know yet.
+    pub overtaken: bool,
     /// Where leftovers go.
     pub leftovers: &'m dyn Leftovers,
+}
+
+impl View<'_> {
+    /// An entry, to be believed by the kernel as long as the server says, unless it may be old.
+    fn entry(&self, local: LocalId, entry: &Entry) -> abi::EntryOut {
+        let valid = if self.overtaken { Validity::NONE } else { entry.valid };
+        reply::entry(local.0, &Entry { valid, ..*entry })
+    }
+
+    /// The same for attributes.
+    fn attr(&self, attr: &AttrReply) -> AttrReply {
+        AttrReply { attr_ms: self.believed(attr.attr_ms), ..*attr }
+    }
+
+    /// The same for a time of validity.
+    fn believed(&self, ms: u32) -> u32 {
+        if self.overtaken { 0 } else { ms }
+    }
 }
 
 /// Why no request is to be sent.

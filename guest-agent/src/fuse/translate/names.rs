@@ -41,11 +41,11 @@ pub(super) fn finish<'r>(
             Reply::Entry { entry },
         ) => {
             let local = view.nodes.found(parent, name.as_bytes(), entry);
-            Answer::Entry(reply::entry(local.0, entry))
+            Answer::Entry(view.entry(local, entry))
         }
         (Op::Lookup { name }, Reply::NoEntry { entry_ms }) => {
             view.nodes.unlinked(parent, name.as_bytes());
-            reply::no_entry(*entry_ms)
+            reply::no_entry(view.believed(*entry_ms))
         }
         (Op::Unlink { name } | Op::RmDir { name }, Reply::Done) => {
             view.nodes.removed(parent, name.as_bytes());

@@ -107,11 +107,11 @@ pub(super) fn finish<'r>(
     let answer = match (&request.operation, reply) {
         (Op::GetAttr | Op::SetAttr { .. }, Reply::Attr { attr }) => {
             view.nodes.note_attr(local, &attr.attr);
-            Answer::Attr(reply::attr_out(attr))
+            Answer::Attr(reply::attr_out(&view.attr(attr)))
         }
         (Op::Statx, Reply::Attr { attr }) => {
             view.nodes.note_attr(local, &attr.attr);
-            reply::statx(attr)
+            reply::statx(&view.attr(attr))
         }
         (Op::ReadLink, Reply::Target { target }) => Answer::Data(target.as_bytes()),
         (Op::StatFs, Reply::StatFs { statfs }) => Answer::StatFs(reply::statfs(statfs)),

@@ -43,6 +43,7 @@ impl Bench {
             policy: &self.policy,
             epoch: 1,
             maps_direct: true,
+            overtaken: false,
             leftovers: &self.kept,
         }
     }
