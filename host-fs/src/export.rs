@@ -214,16 +214,18 @@ impl Export {
     }
 
     /// For how long guests may believe what they are told of an entry: the one place where that is
-    /// decided. `leased` says whether its directory is watched in good health.
-    pub fn validity(&self, leased: bool) -> Validity {
-        // The next step of the design gives leased entries no time limit.
-        let _ = leased;
-        match self.config.consistency {
-            Consistency::Consistent => Validity::NONE,
-            Consistency::Cached | Consistency::Delegated => {
-                Validity { entry_ms: SHORT_MS, attr_ms: SHORT_MS }
+    /// decided. `leased` says whether its directory is watched in good health. A file with several
+    /// names may be changed by one where nobody watches.
+    pub fn validity(&self, leased: bool, attr: Option<&Attr>) -> Validity {
+        let (entry, attributes) = match self.config.consistency {
+            Consistency::Consistent => return Validity::NONE,
+            Consistency::Cached | Consistency::Delegated if !leased => (SHORT_MS, SHORT_MS),
+            _ if attr.is_some_and(|attr| attr.is_dir() || attr.nlink == 1) => {
+                (Validity::LEASED, Validity::LEASED)
             }
-        }
+            _ => (Validity::LEASED, SHORT_MS),
+        };
+        Validity { entry_ms: entry, attr_ms: attributes }
     }
 }
 

@@ -85,7 +85,8 @@ impl Session {
             nodes.again(node)?;
             nodes.place(node)?.map(|(parent, _)| parent)
         };
-        Ok(Entry { node, attr, valid: self.validity(&found.export, parent) })
+        let valid = self.validity(&found.export, parent, Some((node, &attr)));
+        Ok(Entry { node, attr, valid })
     }
 
     /// The attributes of a node now.

@@ -25,7 +25,7 @@ impl Session {
             Some(stat) => self.entry(&dir, name.as_bytes(), &stat).map(Ok),
             None => {
                 self.observer().told(Place { parent, name }, None);
-                Ok(Err(self.validity(&dir.export, Some(parent))))
+                Ok(Err(self.validity(&dir.export, Some(parent), None)))
             }
         }
     }
@@ -88,7 +88,8 @@ impl Session {
         if let Some(at) = place(dir.node, name) {
             self.observer().told(at, Some((node, &attr)));
         }
-        Ok(Entry { node, attr, valid: self.validity(&dir.export, Some(dir.node)) })
+        let valid = self.validity(&dir.export, Some(dir.node), Some((node, &attr)));
+        Ok(Entry { node, attr, valid })
     }
 
     /// Attributes of what a name leads to.
@@ -118,7 +119,7 @@ impl Session {
         };
         self.observer().told_attr(node, &attr);
         let parent = self.state.lock().nodes.place(node)?.map(|(parent, _)| parent);
-        Ok(AttrReply { attr, attr_ms: self.validity(&export, parent).attr_ms })
+        Ok(AttrReply { attr, attr_ms: self.validity(&export, parent, Some((node, &attr))).attr_ms })
     }
 
     /// The quick way to a node's state: by its name in its directory, without opening anything.

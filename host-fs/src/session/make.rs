@@ -266,7 +266,8 @@ impl Session {
         let kind = stat.mode & mode::IFMT;
         let node = self.state.lock().nodes.enter(dir.node, name.as_bytes(), identity, kind)?;
         self.observer().told(Place { parent: dir.node, name }, Some((node, &attr)));
-        Ok(Entry { node, attr, valid: self.validity(&dir.export, Some(dir.node)) })
+        let valid = self.validity(&dir.export, Some(dir.node), Some((node, &attr)));
+        Ok(Entry { node, attr, valid })
     }
 
     /// `Create` of a name that is there. The guest believes that it makes the file and does not
@@ -334,7 +335,8 @@ impl Session {
             let node = nodes.enter_unnamed(parent, identity, mode::IFREG)?;
             (node, nodes.get(node)?.attachment)
         };
-        let entry = Entry { node, attr, valid: self.validity(&dir.export, None) };
+        let entry =
+            Entry { node, attr, valid: self.validity(&dir.export, None, Some((node, &attr))) };
         let file = OpenFile {
             fd,
             node,

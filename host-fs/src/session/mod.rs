@@ -32,7 +32,9 @@ use crate::node::NodeTable;
 use crate::observe::{Blind, Observer};
 use crate::server::{NoticeSink, Server};
 use parking_lot::Mutex;
-use protocol::{Attached, Attachment, Entry, Errno, HandleId, NodeId, Reply, Validity, limits};
+use protocol::{
+    Attached, Attachment, Attr, Entry, Errno, HandleId, NodeId, Reply, Validity, limits,
+};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -145,7 +147,7 @@ impl Session {
             }
             (Attachment(at as u16), node)
         };
-        let entry = Entry { node, attr, valid: export.validity(false) };
+        let entry = Entry { node, attr, valid: export.validity(false, None) };
         self.observer().attached(attachment, &entry);
         self.watch_known(node);
         Ok(Attached {
@@ -210,8 +212,18 @@ impl Session {
         self.server.disconnect(self.id);
     }
 
-    fn validity(&self, export: &Export, parent: Option<NodeId>) -> Validity {
-        export.validity(parent.is_some_and(|dir| self.observer().lease(dir)))
+    /// Of a name in a directory that leads nowhere, or to this node.
+    fn validity(
+        &self,
+        export: &Export,
+        parent: Option<NodeId>,
+        what: Option<(NodeId, &Attr)>,
+    ) -> Validity {
+        // Attributes of a directory change with what happens in it.
+        let watches = |dir| self.observer().lease(dir);
+        let leased = parent.is_some_and(watches)
+            && what.is_none_or(|(node, attr)| !attr.is_dir() || watches(node));
+        export.validity(leased, what.map(|(_, attr)| attr))
     }
 }
 

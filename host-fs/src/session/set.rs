@@ -48,7 +48,10 @@ impl Session {
         let attr = result?;
         self.observer().told_attr(node, &attr);
         let parent = self.state.lock().nodes.place(node)?.map(|(parent, _)| parent);
-        Ok(AttrReply { attr, attr_ms: self.validity(&found.export, parent).attr_ms })
+        Ok(AttrReply {
+            attr,
+            attr_ms: self.validity(&found.export, parent, Some((node, &attr))).attr_ms,
+        })
     }
 
     /// The object of an open file, which must be one of the node.

@@ -153,6 +153,11 @@ impl Driver {
         Some((parent.attachment, *parent.folder == *name))
     }
 
+    /// Whether the guest has attached more than one export, or one more than once: they may overlap.
+    pub(super) fn has_several_mounts(&self) -> bool {
+        self.parents.lock().len() > 1
+    }
+
     pub(super) fn may_send(&self) -> bool {
         let outstanding = self
             .sent
@@ -179,11 +184,12 @@ impl Observer for Driver {
             Err(error) => debug!(%error, "the root of an export is not there"),
         }
         let Some((_, path)) = session.root_of(attachment) else { return };
-        // A folder without a parent cannot be replaced.
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         let key = parent_key(attachment);
+        let name = path.file_name().unwrap_or_default();
         let folder = name.as_encoded_bytes().into();
         self.parents.lock().push(Parent { key, attachment, folder });
+        // A folder without a parent cannot be replaced.
+        let Some(parent) = path.parent() else { return };
         let watched = os::open_root(parent)
             .map_err(|errno| errno.to_string())
             .and_then(|dir| self.source.watch_parent(key, dir.as_fd()).map_err(|e| e.to_string()));

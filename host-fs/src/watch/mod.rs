@@ -11,9 +11,9 @@
 //! | [`fsevents`] | accumulated flags, no order, file ids, own-event marks | [`Hint::by`] of names, [`Report::Subtree`] |
 
 pub mod driver;
-pub mod fsevents;
 #[cfg(target_os = "linux")]
 mod fanotify;
+pub mod fsevents;
 #[cfg(target_os = "linux")]
 mod inotify;
 #[cfg(target_os = "linux")]

@@ -6,7 +6,7 @@
 //! again. Only then are the leases given back.
 
 use super::driver::{Driver, UnderWay};
-use super::{Report, WatchKey};
+use super::{Doer, Report, WatchKey};
 use crate::counters::ExportCounters;
 use crate::os;
 use crate::reconcile::again::Again;
@@ -179,8 +179,12 @@ impl<'d> Loop<'d> {
                         self.check_root(session, attachment);
                     }
                 }
-                Report::Hint(hint) => {
+                Report::Hint(mut hint) => {
                     trace!(?hint, "hint");
+                    // What the guest did through one mount is news for the other.
+                    if hint.by == Doer::Ourselves && self.driver.has_several_mounts() {
+                        hint.by = Doer::Unknown;
+                    }
                     let (now, dir) = (Instant::now(), hint.dir.0);
                     let echoes = {
                         let core = &mut *self.driver.core.lock();
