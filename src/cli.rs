@@ -43,8 +43,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Mount what a server offers. Runs in the guest.
     Agent(AgentArgs),
-    /// Show running servers: exports, agents, counters.
+    /// Show running servers and mounts: exports, agents, counters, delays.
     Status(StatusArgs),
+    /// Print the changes of a mount as they are delivered to its watchers.
+    Watch(WatchArgs),
     /// Print completions for a shell.
     Completions(CompletionsArgs),
     /// Write the man pages into a folder.
@@ -118,6 +120,16 @@ pub struct AgentArgs {
 #[derive(Args, Debug)]
 pub struct StatusArgs {
     /// Print JSON: an array with one object a server.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct WatchArgs {
+    /// Where the folder is mounted.
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub mount: PathBuf,
+    /// Print JSON: one object a line.
     #[arg(long)]
     pub json: bool,
 }

@@ -8,6 +8,7 @@ mod os;
 mod serve;
 mod shell;
 mod status;
+mod watch;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(args) => serve::run(args),
         cli::Command::Agent(args) => os::agent(&args),
         cli::Command::Status(args) => status::run(&args),
+        cli::Command::Watch(args) => watch::run(&args),
         cli::Command::Completions(args) => shell::completions(&args),
         cli::Command::Man(args) => shell::man(&args),
     };

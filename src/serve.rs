@@ -21,7 +21,7 @@ pub fn run(args: ServeArgs) -> Result<()> {
         .iter()
         .map(|address| wire::listen(server.clone(), address))
         .collect::<Result<Vec<_>, _>>()?;
-    let _control = control::start(&server)?;
+    let _control = control::start(server.clone())?;
     for listener in &listeners {
         println!("listening on {}", listener.address());
     }

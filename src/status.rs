@@ -1,4 +1,4 @@
-//! `osxfs status`: what the running servers of this user are doing.
+//! `osxfs status`: what the running servers and agents of this user are doing.
 
 use crate::cli::StatusArgs;
 use crate::control;
@@ -6,37 +6,41 @@ use anyhow::Result;
 use serde_json::Value;
 use std::fmt::Write;
 
-/// Prints the state of every running server.
+/// Prints the state of every running server and agent.
 pub fn run(args: &StatusArgs) -> Result<()> {
-    let servers = control::ask_all()?;
+    let processes = control::ask_all()?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&servers)?);
-    } else if servers.is_empty() {
-        println!("no server is running");
+        println!("{}", serde_json::to_string_pretty(&processes)?);
+    } else if processes.is_empty() {
+        println!("no server or agent is running");
     } else {
-        for server in &servers {
-            print!("{}", describe(server)?);
+        for process in &processes {
+            print!("{}", describe(process)?);
         }
     }
     Ok(())
 }
 
-/// A server in words: one line for it, one for each export and agent.
-fn describe(server: &Value) -> Result<String, std::fmt::Error> {
+/// A process in words: one line for its server, one for each export, agent and mount.
+fn describe(process: &Value) -> Result<String, std::fmt::Error> {
     let number = |value: &Value, key: &str| value[key].as_u64().unwrap_or(0);
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("?").to_owned();
-    let each = |key: &str| server[key].as_array().cloned().unwrap_or_default();
+    let each = |key: &str| process[key].as_array().cloned().unwrap_or_default();
     let mut out = String::new();
-    writeln!(
-        out,
-        "server {}: {} operations, {} read, {} written, {} leases, {} events",
-        number(server, "pid"),
-        number(server, "operations"),
-        bytes(number(server, "bytes_read")),
-        bytes(number(server, "bytes_written")),
-        number(server, "leases"),
-        number(server, "events"),
-    )?;
+    if process["exports"].is_array() {
+        writeln!(
+            out,
+            "server {}: {} operations, {} read, {} written, {} leases, {} events",
+            number(process, "pid"),
+            number(process, "operations"),
+            bytes(number(process, "bytes_read")),
+            bytes(number(process, "bytes_written")),
+            number(process, "leases"),
+            number(process, "events"),
+        )?;
+    } else {
+        writeln!(out, "agent {}:", number(process, "pid"))?;
+    }
     for export in each("exports") {
         let access = if export["read_only"] == true { "read-only" } else { "read-write" };
         writeln!(
@@ -58,7 +62,30 @@ fn describe(server: &Value) -> Result<String, std::fmt::Error> {
             number(&agent, "operations"),
         )?;
     }
+    for mount in each("mounts") {
+        writeln!(
+            out,
+            "  mount {}: {} ({} changes, {} injected, {} waiting, delay {}, {} given up, {} folders compared again)",
+            text(&mount, "export"),
+            text(&mount, "mount_point"),
+            number(&mount, "changes"),
+            number(&mount, "injected"),
+            number(&mount, "waiting"),
+            delay(&mount),
+            number(&mount, "given_up"),
+            number(&mount, "compared_directories"),
+        )?;
+    }
     Ok(out)
+}
+
+/// How long changes took: half of them, and 99 of 100.
+fn delay(mount: &Value) -> String {
+    let millis = |key: &str| mount[key].as_f64().map(|micros| micros / 1000.0);
+    match (millis("delay_p50_us"), millis("delay_p99_us")) {
+        (Some(half), Some(most)) => format!("{half:.2} ms, 99 % below {most:.2} ms"),
+        _ => "not known yet".to_owned(),
+    }
 }
 
 /// An amount of bytes as people write it.
@@ -99,6 +126,20 @@ mod tests {
             "server 7: 12 operations, 2.0 KiB read, 0 B written, 3 leases, 1 events\n  \
              export src: /src (read-only, cached, ownership map)\n  \
              agent vm: 5 nodes, 1 open, 12 operations\n"
+        );
+    }
+
+    #[test]
+    fn an_agent_is_described_with_its_mounts() {
+        let agent = serde_json::json!({"pid": 8, "mounts": [{
+            "export": "src", "mount_point": "/mnt", "changes": 9, "injected": 7, "waiting": 1,
+            "delay_p50_us": 250, "delay_p99_us": 4000, "given_up": 2, "compared_directories": 3,
+        }, {"export": "new", "mount_point": "/new"}]});
+        assert_eq!(
+            describe(&agent).unwrap(),
+            "agent 8:\n  \
+             mount src: /mnt (9 changes, 7 injected, 1 waiting, delay 0.25 ms, 99 % below 4.00 ms, 2 given up, 3 folders compared again)\n  \
+             mount new: /new (0 changes, 0 injected, 0 waiting, delay not known yet, 0 given up, 0 folders compared again)\n"
         );
     }
 }

@@ -7,11 +7,26 @@ use serde_json::Value;
 
 use crate::support::{Shape, Share, Suite, on_each_shape};
 
-on_each_shape!(together: status_tells_what_runs, status_counts_what_is_done);
+on_each_shape!(together: status_tells_what_runs, status_counts_what_is_done, status_tells_how_changes_get_on);
 
 /// The servers that `status --json` finds.
 #[track_caller]
 fn servers(share: &Share) -> Vec<Value> {
+    let mut found = processes(share);
+    found.retain(|process| process["exports"].is_array());
+    found
+}
+
+/// The mounts that it finds, of whatever process.
+#[track_caller]
+fn mounts(share: &Share) -> Vec<Value> {
+    let found = processes(share);
+    found.iter().filter_map(|process| process["mounts"].as_array()).flatten().cloned().collect()
+}
+
+/// Servers and agents.
+#[track_caller]
+fn processes(share: &Share) -> Vec<Value> {
     let mut status = share.osxfs(["status", "--json"]);
     let text = Suite::run("osxfs status", Duration::from_secs(20), &mut status).succeeds().log;
     let value: Value =
@@ -38,7 +53,7 @@ fn status_tells_what_runs(shape: Shape) {
     for daemon in share.daemons().iter_mut().rev() {
         daemon.ends_cleanly_on(rustix::process::Signal::TERM);
     }
-    assert_eq!(servers(&share), [Value::Null; 0], "nothing runs any more");
+    assert_eq!(processes(&share), [Value::Null; 0], "nothing runs any more");
 }
 
 fn status_counts_what_is_done(shape: Shape) {
@@ -56,4 +71,23 @@ fn status_counts_what_is_done(shape: Shape) {
     assert!(after[2] >= before[2] + 10_000, "bytes written");
     assert!(after[3] > before[3], "events");
     assert!(count("leases") > 0, "the mount's folder is watched");
+}
+
+fn status_tells_how_changes_get_on(shape: Shape) {
+    let share = shape.mounted();
+    let found = mounts(&share);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["mount_point"], share.mount().to_str().expect("a plain path"));
+    assert_eq!(found[0]["delay_p50_us"], Value::Null, "nothing was delivered so far");
+    fs::write(share.host().join("file"), "x").expect("a file");
+    crate::support::eventually("a change is delivered", crate::support::PROMPT, || {
+        mounts(&share)[0]["injected"].as_u64().is_some_and(|injected| injected > 0)
+    });
+    let mount = &mounts(&share)[0];
+    let number = |key: &str| mount[key].as_u64().unwrap_or_else(|| panic!("{key}: {mount:#}"));
+    assert!(number("delay_p50_us") > 0 && number("delay_p50_us") <= number("delay_p99_us"));
+    assert_eq!((number("given_up"), number("waiting")), (0, 0));
+    let mut status = share.osxfs(["status"]);
+    let text = Suite::run("osxfs status", Duration::from_secs(20), &mut status).succeeds().log;
+    assert!(text.contains(" waiting, delay "), "{text}");
 }
