@@ -1,7 +1,8 @@
 //! `cargo xtask setup`: installs what building and testing need, and only what is missing.
 //!
-//! Three sources: the distribution's packages, crates.io (built into [`tools_dir`]), and, where
-//! the distribution offers no second Rust with its sources, rustup's target for `check-macos`.
+//! The sources: the distribution's packages; crates.io, the npm registry and PyPI, whose programs
+//! go into [`tools_dir`]; and, where the distribution offers no second Rust with its sources,
+//! rustup's target for `check-macos`.
 //! At its end it leaves a stamp in [`tools_dir`]; from then on the end-to-end tests treat a
 //! missing tool as a failure instead of skipping (as they do when `CI` is set).
 
@@ -47,6 +48,7 @@ const PACKAGES: &[(&str, Probe)] = &[
     ("tar", Probe::Program("tar")),
     ("nodejs", Probe::Program("node")),
     ("npm", Probe::Program("npm")),
+    ("python3-venv", Probe::Package),
 ];
 
 /// A second Rust beside rustup's, whose sources let `check-macos` build `std` for macOS. These
@@ -54,10 +56,37 @@ const PACKAGES: &[(&str, Probe)] = &[
 const SECOND_RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 const OTHER_RUSTS: &[&str] = &["rustc", "cargo", "rustup", "rust-src"];
 
-/// Suites from crates.io: the crate, its version, its program.
-const CRATES: &[(&str, &str, &str)] =
-    &[("pjdfstest", "0.2.2", "pjdfstest"), ("fsx", "0.3.2", "fsx")];
-const FUZZ_CRATES: &[(&str, &str, &str)] = &[("cargo-fuzz", "0.13.2", "cargo-fuzz")];
+/// A program from crates.io.
+struct Crate {
+    name: &'static str,
+    version: &'static str,
+    program: &'static str,
+    /// cargo's profile: `dev` for what builds long and has little to do.
+    profile: &'static str,
+}
+
+const CRATES: &[Crate] = &[
+    Crate { name: "pjdfstest", version: "0.2.2", program: "pjdfstest", profile: "release" },
+    Crate { name: "fsx", version: "0.3.2", program: "fsx", profile: "release" },
+    Crate { name: "cargo-watch", version: "8.5.3", program: "cargo-watch", profile: "dev" },
+];
+const FUZZ_CRATES: &[Crate] =
+    &[Crate { name: "cargo-fuzz", version: "0.13.2", program: "cargo-fuzz", profile: "release" }];
+
+/// Watchers from the npm registry, and what their tests load: the newest that run on Node.js 20.
+const NODE_MODULES: &[(&str, &str)] = &[
+    ("chokidar", "4.0.3"),
+    ("nodemon", "3.1.14"),
+    ("typescript", "5.9.3"),
+    ("vite", "7.3.8"),
+    ("vitest", "3.2.7"),
+    ("webpack", "5.112.2"),
+    ("webpack-cli", "6.0.1"),
+    ("ws", "8.23.0"),
+];
+
+/// A watcher from PyPI: the package, its version, its program.
+const WATCHDOG: (&str, &str, &str) = ("watchdog", "6.0.0", "watchmedo");
 
 /// The file in [`tools_dir`] that says that a setup has succeeded.
 const STAMP: &str = "setup-is-done";
@@ -67,6 +96,8 @@ pub fn run(options: &Options) -> Result<()> {
         packages()?;
         macos_std()?;
         crates(CRATES)?;
+        node_modules()?;
+        watchdog()?;
     } else {
         println!("setup: no packages are needed on this system, as its mounts need Linux");
     }
@@ -163,9 +194,10 @@ fn is_installed(package: &str) -> bool {
     .is_some_and(|status| status == "installed")
 }
 
-fn crates(list: &[(&str, &str, &str)]) -> Result<()> {
+fn crates(list: &[Crate]) -> Result<()> {
     let root = tools_dir();
-    for (name, version, program) in list {
+    for wanted in list {
+        let Crate { name, version, program, .. } = wanted;
         // cargo records what it installed under a root; ask the record, not the program.
         let record = std::fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
         let present = record.contains(&format!("\"{name} {version} "));
@@ -174,17 +206,56 @@ fn crates(list: &[(&str, &str, &str)]) -> Result<()> {
             continue;
         }
         println!("setup: {name} {version}: building into {}", root.display());
-        install_crate(name, version, &root)?;
+        install_crate(wanted, &root)?;
     }
     Ok(())
 }
 
-fn install_crate(name: &str, version: &str, root: &Path) -> Result<()> {
+fn install_crate(Crate { name, version, profile, .. }: &Crate, root: &Path) -> Result<()> {
     let crate_at = format!("{name}@{version}");
-    let mut install = cargo(["install", "--locked", "--quiet", "--force", "--root"]);
+    let mut install = cargo(["install", "--locked", "--quiet", "--force", "--profile", profile]);
     // Built apart from the workspace: its flags and its target folder are not for these.
-    install.arg(root).arg(crate_at).current_dir("/").env_remove("CARGO_TARGET_DIR");
+    install.arg("--root").arg(root).arg(crate_at).current_dir("/").env_remove("CARGO_TARGET_DIR");
     execute(&mut install)
+}
+
+/// Installs into `lib/node_modules` of the tools, and their programs beside the crates'.
+fn node_modules() -> Result<()> {
+    let root = tools_dir();
+    let present = |&(name, version): &(&str, &str)| {
+        let manifest = root.join("lib/node_modules").join(name).join("package.json");
+        let manifest = std::fs::read_to_string(manifest).unwrap_or_default();
+        manifest.contains(&format!("\"version\": \"{version}\""))
+    };
+    if NODE_MODULES.iter().all(present) {
+        println!("setup: npm: nothing to do");
+        return Ok(());
+    }
+    println!("setup: npm: installing into {}", root.display());
+    let mut install = Command::new("npm");
+    install.args(["install", "--global", "--no-audit", "--no-fund", "--loglevel=error"]);
+    install.arg("--prefix").arg(root);
+    install.args(NODE_MODULES.iter().map(|(name, version)| format!("{name}@{version}")));
+    execute(&mut install)
+}
+
+/// Installs into a Python environment of its own, as the distribution's is not for PyPI.
+fn watchdog() -> Result<()> {
+    let (name, version, program) = WATCHDOG;
+    let environment = tools_dir().join("python");
+    let python = environment.join("bin/python");
+    let link = tools_dir().join("bin").join(program);
+    let ask = format!("import importlib.metadata as m; print(m.version('{name}'))");
+    let installed = output_of(Command::new(&python).args(["-c", &ask]));
+    if installed.is_some_and(|installed| installed == version) && link.is_file() {
+        println!("setup: {name} {version}: nothing to do");
+        return Ok(());
+    }
+    println!("setup: {name} {version}: installing into {}", environment.display());
+    execute(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+    let package = format!("{name}=={version}");
+    execute(Command::new(python).args(["-m", "pip", "install", "--quiet", &package]))?;
+    execute(Command::new("ln").arg("-sfn").arg(environment.join("bin").join(program)).arg(link))
 }
 
 fn is_root() -> bool {

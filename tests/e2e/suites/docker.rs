@@ -39,11 +39,19 @@ fn a_container_shares_a_folder_and_its_events(shape: Shape) {
     watcher.await_line("Watches established.");
     std::fs::write(share.host().join("new"), "x").expect("a file");
     watcher.await_line("CREATE new");
-    std::fs::remove_file(share.host().join("new")).expect("a file to remove");
-    watcher.await_line("DELETE new");
+    std::fs::rename(share.host().join("new"), share.host().join("renamed")).expect("a rename");
+    watcher.await_line("MOVED_FROM new");
+    watcher.await_line("MOVED_TO renamed");
+    std::fs::remove_file(share.host().join("renamed")).expect("a file to remove");
+    watcher.await_line("DELETE renamed");
     std::fs::write(share.host().join("from-host"), "changed").expect("a file");
     watcher.await_line("MODIFY from-host");
     assert_eq!(engine.run(share.mount(), "cat /src/from-host"), "changed");
+    // How editors save.
+    std::fs::write(share.host().join("saved"), "saved").expect("a file");
+    std::fs::rename(share.host().join("saved"), share.host().join("from-host")).expect("a rename");
+    watcher.await_line("MOVED_TO from-host");
+    assert_eq!(engine.run(share.mount(), "cat /src/from-host"), "saved");
 }
 
 /// The files of a small image: busybox, and inotifywait with the libraries that it loads.
