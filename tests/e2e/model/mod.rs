@@ -20,11 +20,12 @@ use rustix::fs::{self as sys, Mode, OFlags};
 use rustix::io::Errno;
 use side::{Side, tree};
 
-use crate::support::{PROMPT, Shape, Share, eventually, holds_within, on_each_shape};
+use crate::support::{Mirror, PROMPT, Shape, Share, eventually, holds_within, on_each_shape};
 
 on_each_shape!(together:
     a_mount_is_like_a_local_folder,
     host_and_guest_work_on_one_folder,
+    host_and_guest_work_and_a_watcher_follows,
     a_folder_that_the_host_moves_out_of_sight_is_whole_where_it_is_found,
 );
 
@@ -39,14 +40,29 @@ const SETTLES: Duration = Duration::from_secs(4);
 
 fn a_mount_is_like_a_local_folder(shape: Shape) {
     for mode in MODES {
-        explore(shape, mode, false);
+        explore(shape, mode, Play::Guest);
     }
 }
 
 fn host_and_guest_work_on_one_folder(shape: Shape) {
     for mode in ["consistent", "cached"] {
-        explore(shape, mode, true);
+        explore(shape, mode, Play::Both);
     }
+}
+
+fn host_and_guest_work_and_a_watcher_follows(shape: Shape) {
+    for mode in ["consistent", "cached"] {
+        explore(shape, mode, Play::Followed);
+    }
+}
+
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Play {
+    Guest,
+    Both,
+    /// Both, and a watcher in the guest.
+    Followed,
 }
 
 /// For its watchers it was removed, in the guest's kernel as well; not so its object.
@@ -67,7 +83,7 @@ fn a_folder_that_the_host_moves_out_of_sight_is_whole_where_it_is_found(shape: S
     drop(held);
 }
 
-fn explore(shape: Shape, mode: &str, host_works: bool) {
+fn explore(shape: Shape, mode: &str, play: Play) {
     if let Ok(only) = std::env::var("OSXFS_MODEL_MODE")
         && only != mode
     {
@@ -77,7 +93,8 @@ fn explore(shape: Shape, mode: &str, host_works: bool) {
     let seconds = number("OSXFS_MODEL_SECONDS");
     let share = shape.share().consistency(mode).patience(Duration::from_secs(100_000)).start();
     let twin = share.scratch().dir("twin");
-    let mut bench = Bench { share, twin, runs: 0, delegated: mode == "delegated" };
+    let mut bench = Bench { share, twin, runs: 0, play, delegated: mode == "delegated" };
+    let host_works = play != Play::Guest;
     let ops = if host_works { OPS / 4 } else { OPS };
     let first = number("OSXFS_MODEL_SEED").unwrap_or(1);
     let start = Instant::now();
@@ -87,17 +104,20 @@ fn explore(shape: Shape, mode: &str, host_works: bool) {
             None => tried == SEEDS,
         };
         if enough {
-            eprintln!("{shape:?} {mode}, host works: {host_works}: {tried} seeds");
+            eprintln!("{shape:?} {mode}, {play:?}: {tried} seeds");
             break;
         }
-        let steps = generate(seed, ops, host_works);
+        let mut steps = generate(seed, ops, host_works);
+        if play == Play::Followed {
+            steps.retain(|step| is_told(&step.op));
+        }
         if let Err(first) = bench.run(&steps, EVERY) {
             let (steps, why) = bench.shorten(steps, first);
             let list: String = steps.iter().fold(String::new(), |mut list, step| {
                 let _ = writeln!(list, "  {step:?}");
                 list
             });
-            panic!("{shape:?} {mode}, seed {seed}, after\n{list}{why}");
+            panic!("{shape:?} {mode}, {play:?}, seed {seed}, after\n{list}{why}");
         }
     }
 }
@@ -107,7 +127,14 @@ struct Bench {
     /// Where the local folders lie, which `..` may reach.
     twin: PathBuf,
     runs: usize,
+    play: Play,
     delegated: bool,
+}
+
+/// Whether inotify tells a watcher of a folder. Not of a write through a mapping, nor of one through
+/// another of the file's names.
+fn is_told(op: &Op) -> bool {
+    !matches!(op, Op::Map { write: Some(_), .. } | Op::Link { .. } | Op::LinkOpen { .. })
 }
 
 impl Bench {
@@ -126,6 +153,7 @@ impl Bench {
             // Both are played on the twin; what the guest holds open, the host does not.
             let mut twin = Side::new(twin_path.clone());
             let host_works = steps.iter().any(|step| step.by_host);
+            let mirror = (self.play == Play::Followed).then(|| Mirror::of(&mount_path));
             let check = |count: usize| {
                 let same = || difference(&twin_path, &host_path, &mount_path, host_works);
                 let mut last = None;
@@ -137,7 +165,11 @@ impl Bench {
                     last = same();
                     last.is_none()
                 });
-                if agree { Ok(()) } else { Err((count, last.unwrap_or_default())) }
+                if !agree {
+                    return Err((count, last.unwrap_or_default()));
+                }
+                let follows = mirror.as_ref().map_or(Ok(()), |m| m.shows(&host_path, SETTLES));
+                follows.map_err(|differ| (count, format!("the watcher's picture: {differ}")))
             };
             let mut walk = || {
                 for (index, step) in steps.iter().enumerate() {

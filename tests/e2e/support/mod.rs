@@ -5,7 +5,9 @@
 //! `support/bind-oracle.sh` is one that bind-mounts. A test that fails there demands something
 //! that Linux itself does not do.
 
+pub mod bind;
 pub mod daemon;
+pub mod mirror;
 pub mod scratch;
 pub mod share;
 pub mod suite;
@@ -13,12 +15,16 @@ pub mod tmpfs;
 pub mod tools;
 pub mod tree;
 pub mod turns;
+pub mod watcher;
 
+pub use bind::Bind;
 pub use daemon::Daemon;
+pub use mirror::Mirror;
 pub use scratch::Scratch;
 pub use share::{Options, Shape, Share};
 pub use suite::Suite;
 pub use tmpfs::Tmpfs;
+pub use watcher::Watcher;
 
 use std::time::{Duration, Instant};
 

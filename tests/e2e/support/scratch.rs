@@ -24,6 +24,12 @@ impl Scratch {
         self.0.path()
     }
 
+    /// Lets any user make files in it.
+    pub fn open_to_all(&self) {
+        let all = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(self.path(), all).expect("a folder of ours");
+    }
+
     /// A new folder of that name in it.
     pub fn dir(&self, name: &str) -> PathBuf {
         let dir = self.path().join(name);

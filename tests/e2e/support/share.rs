@@ -32,6 +32,7 @@ impl Shape {
             nofile: None,
             patience: Duration::from_secs(240),
             host: None,
+            server_under: Vec::new(),
         }
         .server_flags(["--ownership", if root { "host" } else { "map" }])
         .agent_flags(if root { &["--allow-other"][..] } else { &[] })
@@ -60,9 +61,17 @@ pub struct Options {
     nofile: Option<u32>,
     patience: Duration,
     host: Option<PathBuf>,
+    server_under: Vec<OsString>,
 }
 
 impl Options {
+    /// Starts the half that serves by this command, which executes what follows it: as another user,
+    /// or under other limits.
+    pub fn server_under<S: AsRef<OsStr>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
+        self.server_under.extend(command.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
     /// More flags for the half that serves (in one process: for it).
     pub fn server_flags<S: AsRef<OsStr>>(mut self, flags: impl IntoIterator<Item = S>) -> Self {
         self.server.extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
@@ -106,6 +115,10 @@ impl Options {
     #[track_caller]
     pub fn start(self) -> Share {
         let scratch = Scratch::new();
+        if !self.server_under.is_empty() {
+            // Whoever it is, makes its socket here.
+            scratch.open_to_all();
+        }
         let host = self.host.clone().unwrap_or_else(|| scratch.dir("host"));
         let mount = scratch.dir("mount");
         let mut share = Share { daemons: Vec::new(), host, mount, options: self, scratch };
@@ -189,6 +202,7 @@ impl Share {
                 ("osxfs serve", "listening on ")
             }
         };
+        let command = under(&self.options.server_under, command);
         let mut daemon = Daemon::spawn(name, command, patience);
         daemon.await_line(ready);
         self.daemons.insert(0, daemon);
@@ -253,6 +267,19 @@ pub fn osxfs(scratch: &Scratch, nofile: Option<u32>) -> Command {
     }
     command.arg(program()).env("OSXFS_RUNTIME_DIR", scratch.path().join("run"));
     command
+}
+
+/// The same program with the same arguments and variables, executed by `outer`.
+fn under(outer: &[OsString], command: Command) -> Command {
+    let [program, rest @ ..] = outer else { return command };
+    let mut wrapped = Command::new(program);
+    wrapped.args(rest).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            wrapped.env(name, value);
+        }
+    }
+    wrapped
 }
 
 pub fn program() -> OsString {

@@ -1,0 +1,43 @@
+//! A change on the host wakes the watchers on the mount, by the kernel's own inotify: each change
+//! once, a rename as one pair, and whoever is woken reads what is new.
+//!
+//! | module | shows |
+//! | --- | --- |
+//! | [`table`] | all kinds, right: what a local disk tells, a share tells, by the rows of [`cases`] |
+//! | [`differences`] | where it may differ, and why |
+//! | [`inotifywait`] | what the program of that name prints of it |
+//! | [`storms`] | nothing lost when much happens at once |
+//! | [`losses`] | nothing lost when hints, connections, folders are lost |
+//! | [`echo`] | nothing invented: a guest's own work is no news, the host is not touched |
+//! | [`fresh`] | whoever is woken reads what is new, in each mode |
+//! | [`odd`] | bad input: the right result or one clear warning |
+//! | [`harm`] | mounts on top, other folders, what nobody knows: left alone |
+
+mod cases;
+mod differences;
+mod echo;
+mod fresh;
+mod harm;
+mod inotifywait;
+mod losses;
+mod odd;
+mod storms;
+mod table;
+
+use std::time::Duration;
+
+use crate::support::{PROMPT, Share, Suite};
+
+/// Time for events that should not come, to come.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+/// A counter of `osxfs status`.
+#[track_caller]
+fn count(share: &Share, name: &str) -> u64 {
+    let mut status = share.osxfs(["status", "--json"]);
+    let text = Suite::run("osxfs status", PROMPT, &mut status).succeeds().log;
+    let servers: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    servers[0][name].as_u64().unwrap_or_else(|| panic!("no {name} in {text}"))
+}
