@@ -68,7 +68,7 @@ wire_struct! {
 /// One difference. On the wire: its number as a `u8`, then its fields in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change<'a> {
-    /// 1: a name leads somewhere where it led nowhere.
+    /// 1: a name leads somewhere where it led nowhere; or, `moved`, to a file where it led to another.
     Created {
         /// The name.
         at: Place<'a>,

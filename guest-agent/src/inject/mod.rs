@@ -161,15 +161,14 @@ impl Injector {
             return Outcome::Refused(Errno::EINVAL);
         };
         let nodes = &self.session.nodes;
-        let (first, last) = (nodes.local(entry.node), nodes.local(second.node));
-        let places = (self.place(from), self.place(to));
-        let ((Some((old, name)), Some((new, new_name))), Some(first), Some(last)) =
-            (places, first, last)
+        let any_known = nodes.local(entry.node).or(nodes.local(second.node)).is_some();
+        let (Some((old, name)), Some((new, new_name)), true) =
+            (self.place(from), self.place(to), any_known)
         else {
             self.deliver(one, Prepared::default());
             return self.deliver(other, Prepared::default());
         };
-        let names = [(old, name, first, entry), (new, new_name, last, second)];
+        let names = [(old, name, entry), (new, new_name, second)];
         self.exchanged(names, prepared).unwrap_or_else(Outcome::Refused)
     }
 

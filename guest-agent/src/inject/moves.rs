@@ -62,8 +62,16 @@ impl Injector {
         let held = local
             .filter(|_| entry.attr.is_dir())
             .and_then(|_| self.hold((ELSEWHERE, &there), &elsewhere, &what));
-        let names =
-            vec![Shown::new(ELSEWHERE, &there, what), Shown::new(parent, name, What::Nothing)];
+        let over = self.session.nodes.child(parent, name).filter(|over| Some(*over) != local);
+        let was = match over.and_then(|over| Some((over, self.session.nodes.known(over)?))) {
+            Some((local, known)) => {
+                self.session.nodes.bury(local);
+                let attr = Attr { ino: known.ino, mode: known.mode, nlink: 1, ..Attr::default() };
+                What::Before { local, attr }
+            }
+            None => What::Nothing,
+        };
+        let names = vec![Shown::new(ELSEWHERE, &there, what), Shown::new(parent, name, was)];
         let mut scene = Scene::of(Deed::Rename, names);
         scene.carried = carried.take_if(|_| local.is_none());
         let (result, left) =

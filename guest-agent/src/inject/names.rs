@@ -245,23 +245,33 @@ impl Injector {
 
     pub(super) fn exchanged(
         &mut self,
-        names: [(LocalId, &[u8], LocalId, &Entry); 2],
+        names: [(LocalId, &[u8], &Entry); 2],
         prepared: Prepared,
     ) -> Delivery {
-        let [(old, name, _, entry), (new, new_name, _, second)] = names;
-        for entry in [entry, second] {
+        let [(old, name, entry), (new, new_name, second)] = names;
+        let is_known = |entry: &Entry| self.session.nodes.local(entry.node).is_some();
+        // One of the two may become known by this.
+        let mut carried = [entry, second].into_iter().find(|entry| !is_known(entry)).copied();
+        for entry in [entry, second].into_iter().filter(|entry| is_known(entry)) {
             self.keep_or_give_back(entry);
         }
-        let Some(old_dir) = self.enter(old)? else { return Ok(Outcome::Unknown) };
-        let Some(new_dir) = self.enter(new)? else { return Ok(Outcome::Unknown) };
+        let dirs = (self.enter(old)?, self.enter(new)?);
+        let (Some(old_dir), Some(new_dir)) = dirs else {
+            carried.iter().for_each(|entry| self.keep_or_give_back(entry));
+            return Ok(Outcome::Unknown);
+        };
         let result = self.act_again(prepared, &[(old, name), (new, new_name)], || {
-            let shown = names.map(|(dir, name, local, entry)| {
-                Shown::new(dir, name, What::Now { local, entry: *entry })
-            });
-            let scene = Scene::of(Deed::Rename, shown.into());
+            let shown = names.map(|(dir, name, entry)| Shown::new(dir, name, self.as_now(entry)));
+            let scene = Scene { carried: carried.take(), ..Scene::of(Deed::Rename, shown.into()) };
             let flags = RenameFlags::EXCHANGE;
-            self.act(scene, || rustix::fs::renameat_with(&old_dir, name, &new_dir, new_name, flags))
+            let call = || rustix::fs::renameat_with(&old_dir, name, &new_dir, new_name, flags);
+            let (result, left) = self.perform(scene, call);
+            carried = left;
+            result
         });
+        if let Some(entry) = carried {
+            self.keep_or_give_back(&entry);
+        }
         self.session.nodes.renamed((old, name), (new, new_name), true);
         if result.is_err() {
             self.expire(old, name);

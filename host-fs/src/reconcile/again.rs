@@ -19,8 +19,10 @@ use super::{Events, Here, Looked, Lookup, OwnedPlace, Reconciler};
 use protocol::{ContentEvents, NodeId, Time};
 use rustc_hash::FxHashSet;
 
-/// A file system may keep times this coarsely, in nanoseconds.
-const SLACK: i64 = 2_000_000_000;
+/// How coarsely file systems keep times, in nanoseconds: by the kernel's tick, or in seconds (or
+/// two).
+const FINE: i64 = 20_000_000;
+const COARSE: i64 = 2_000_000_000;
 /// Deeper than any path that a system call could name.
 const DEEPEST: usize = 4096;
 
@@ -176,7 +178,7 @@ impl Reconciler {
     /// Says the rest: what is gone, and what is new since that time on the host's clock.
     pub fn finish(&mut self, again: Again, since: Time, lookup: &mut dyn Lookup) {
         let Again { mut missing, mut found } = again;
-        let since = nanoseconds(since).saturating_sub(SLACK);
+        let since = nanoseconds(since);
         missing.sort_by_key(|missing| std::cmp::Reverse(missing.depth));
         found.sort_by_key(|found| found.depth);
         let mut replaced = FxHashSet::default();
@@ -192,7 +194,8 @@ impl Reconciler {
         for Found { at, node, ctime, .. } in found {
             let here = Here::new(at.parent, &at.name);
             let told = self.memory.at(here.dir, here.name);
-            let is_new = ctime >= since || replaced.contains(&at);
+            let slack = if ctime % 1_000_000_000 == 0 { COARSE } else { FINE };
+            let is_new = ctime.saturating_add(slack) >= since || replaced.contains(&at);
             if is_new && (told.is_none() || told != node) {
                 self.emit_created(here, Events::empty(), false, lookup);
             }

@@ -420,7 +420,17 @@ impl Reconciler {
 
     fn judge_self(&mut self, now: Instant, hint: &Hint, lookup: &mut dyn Lookup) {
         let dir = hint.dir.0;
-        if self.memory.node(dir).is_some_and(|known| self.memory.is_watched(known.parent)) {
+        let place = self.memory.node(dir).filter(|known| self.memory.is_watched(known.parent));
+        if let Some(known) = place {
+            // A source that knows the doer says it once, and inotify once more to the parent.
+            if hint.by == Doer::Another {
+                let (parent, name) = (known.parent, known.name.clone());
+                let here = Here::hinted(parent, &name, hint.by);
+                // If something else stands there, it is on its way out, and that is hinted.
+                if self.stands_at(here, dir, lookup) {
+                    self.emit_attrib(here, lookup);
+                }
+            }
             return;
         }
         if self.echo(now, Here::hinted(dir, b"", hint.by), Echo::Attrib(dir)) {

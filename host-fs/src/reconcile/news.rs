@@ -22,7 +22,8 @@ impl Reconciler {
     ) {
         let before = self.memory.node(node).filter(|known| !known.is_dir).map(|known| known.links);
         let links = match before {
-            Some(before) if before > 1 => lookup.links(node).unwrap_or(before - 1),
+            // Where it cannot be found by another name it is gone, for all that is known.
+            Some(before) if before > 1 => lookup.links(node).unwrap_or(0),
             _ => 0,
         };
         if let Some(known) = self.memory.node_mut(node) {
@@ -69,7 +70,10 @@ impl Reconciler {
         let Some(entry) = lookup.entry(here.dir, here.name) else { return false };
         if let Some(told) = self.memory.at(here.dir, here.name).filter(|told| *told != entry.node) {
             let is_dir = self.is_dir(told);
-            self.push_removed(here.owned(), told, is_dir, lookup);
+            // What is moved over a file takes its place, as in any rename.
+            if !moved || is_dir {
+                self.push_removed(here.owned(), told, is_dir, lookup);
+            }
         }
         let is_link = entry.attr.kind() == mode::IFLNK;
         let target = if is_link { lookup.target(entry.node) } else { None };
@@ -191,7 +195,7 @@ impl Reconciler {
         self.push(OwnedChange::Removed { at, node, is_dir, moved: true, links });
     }
 
-    /// Where it was and what it was; nothing if the guest had not been told of it.
+    /// Where it was and what it was; nothing if that is not to be said.
     fn left_name(&mut self, origin: Origin) -> Option<(OwnedPlace, NodeId, bool)> {
         let Origin { at, node, is_dir, unborn, .. } = origin;
         if let Some(passed) = unborn {
@@ -199,9 +203,11 @@ impl Reconciler {
             self.push(OwnedChange::Passed { at, is_dir, events });
             return None;
         }
-        if node.is_some() && self.memory.at(at.parent, &at.name) == node {
-            self.memory.tell_none(at.parent, &at.name);
+        let told = self.memory.at(at.parent, &at.name);
+        if told.is_some() && told != node {
+            return None; // Its end was told with what came in its place.
         }
+        self.memory.tell_none(at.parent, &at.name);
         Some((at, node.unwrap_or(NodeId(0)), is_dir))
     }
 }

@@ -136,21 +136,22 @@ struct Run {
 impl Run {
     /// A local disk tells this of a step: what should a share tell?
     fn expect(&mut self, step: usize, local: &[String]) {
-        let row = DIFFERENCES.iter().find(|row| {
+        let rows = DIFFERENCES.iter().filter(|row| {
             row.case == self.case.name && row.watches == self.watches && row.step == step
         });
-        let Some(row) = row else {
-            return self.expected.iter_mut().for_each(|lines| lines.extend_from_slice(local));
-        };
-        assert_eq!(local, row.local, "{}: a local disk tells something else", row.case);
-        let exact = self.expected.clone().into_iter().map(|lines| [&lines, local].concat());
-        let exact = exact.collect::<Vec<_>>();
-        for lines in &mut self.expected {
-            lines.extend(row.share.iter().map(|line| (*line).to_owned()));
+        let mut ways: Vec<Vec<String>> = Vec::new();
+        let mut exactly = true;
+        for row in rows {
+            assert_eq!(local, row.local, "{}: a local disk tells something else", row.case);
+            ways.push(row.share.iter().map(|line| (*line).to_owned()).collect());
+            exactly &= row.sometimes;
         }
-        if row.sometimes {
-            self.expected.extend(exact);
+        if exactly {
+            ways.push(local.to_vec());
         }
+        let so_far = std::mem::take(&mut self.expected);
+        let each = so_far.iter().flat_map(|lines| ways.iter().map(move |way| (lines, way)));
+        self.expected = each.map(|(lines, way)| [&lines[..], way].concat()).collect();
     }
 }
 

@@ -17,9 +17,11 @@ mod sys;
 
 use super::threads::Threads;
 use super::{Doer, Hint, Kinds, Report, WatchError, WatchKey};
+use crate::os;
 use parking_lot::Mutex;
 use records::{DirHandle, Event, Record, Role};
 use rustc_hash::FxHashMap;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -68,10 +70,8 @@ impl Fanotify {
             let fd = rustix::fs::openat(
                 root,
                 c".",
-                rustix::fs::OFlags::RDONLY
-                    | rustix::fs::OFlags::DIRECTORY
-                    | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
             )?;
             Ok((fsid, fd))
         });
@@ -167,6 +167,17 @@ impl Fanotify {
         };
         for record in &event.records {
             let kinds = kinds(event.mask, record);
+            if kinds == Kinds::SELF_ATTRIB
+                && !marks.keys.contains_key(&record.dir)
+                && let Some((parent, name)) = marks.place(&record.dir)
+            {
+                let keys = marks.keys.get(&parent).map(Vec::as_slice).unwrap_or_default();
+                let name = Some(Box::from(name));
+                out.extend(keys.iter().map(|&dir| {
+                    let name = name.clone();
+                    Report::Hint(Hint { dir, name, kinds: Kinds::ATTRIB, cookie, is_dir, by })
+                }));
+            }
             let keys = marks.keys.get(&record.dir).map(Vec::as_slice).unwrap_or_default();
             let name = (!record.name.is_empty()).then(|| Box::from(record.name));
             let hints = keys.iter().filter(|_| !kinds.is_empty()).map(|&dir| {
@@ -181,6 +192,21 @@ impl Fanotify {
                 }
             }
         }
+    }
+}
+
+impl Marks {
+    /// Where a directory stands that is not marked, but its parent is. The kernel names it alone,
+    /// when it tells of its attributes.
+    fn place(&self, dir: &DirHandle) -> Option<(DirHandle, Vec<u8>)> {
+        let anchor = self.anchors.get(&dir.fsid)?;
+        let fd = sys::open_by_handle(anchor.as_fd(), (dir.kind, &dir.bytes)).ok()?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = rustix::fs::openat(&fd, c"..", flags, Mode::empty()).ok()?;
+        let (kind, bytes) = sys::handle(parent.as_fd()).ok()?;
+        let path = os::present_path(fd.as_fd()).ok()?;
+        let name = path.rsplit(|byte| *byte == b'/').next()?.to_vec();
+        Some((DirHandle { fsid: dir.fsid, kind, bytes: bytes.into() }, name))
     }
 }
 
