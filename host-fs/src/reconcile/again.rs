@@ -31,6 +31,15 @@ const DEEPEST: usize = 4096;
 pub struct Again {
     missing: Vec<Missing>,
     found: Vec<Found>,
+    /// Events that are owed will not be hinted any more.
+    pays: bool,
+}
+
+impl Again {
+    /// After hints were lost, or where none come.
+    pub fn after_loss() -> Self {
+        Self { pays: true, ..Self::default() }
+    }
 }
 
 struct Missing {
@@ -98,7 +107,7 @@ impl Reconciler {
             let told = self.memory.at(dir, name);
             match lookup.look(dir, name) {
                 Looked::There { node, attr } if node.is_some() && node == told => {
-                    self.compare_state(here, Print::of(&attr), lookup);
+                    self.compare_state(here, Print::of(&attr), again.pays, lookup);
                 }
                 Looked::There { node, attr } => {
                     if let Some(node) = told {
@@ -112,10 +121,11 @@ impl Reconciler {
         }
     }
 
-    fn compare_state(&mut self, here: Here<'_>, print: Print, lookup: &mut dyn Lookup) {
+    fn compare_state(&mut self, here: Here<'_>, print: Print, pays: bool, lookup: &mut dyn Lookup) {
         let told = self.memory.at(here.dir, here.name);
         let Some(known) = told.and_then(|node| self.memory.node(node)) else { return };
-        let (before, owed) = (known.print, known.owed);
+        let owed = if pays { known.owed } else { Events::empty() };
+        let before = known.print;
         let written = before.content != print.content || owed.contains(Events::CONTENT);
         let set = before.attrs != print.attrs || owed.contains(Events::ATTRS);
         if written {
@@ -177,7 +187,7 @@ impl Reconciler {
 
     /// Says the rest: what is gone, and what is new since that time on the host's clock.
     pub fn finish(&mut self, again: Again, since: Time, lookup: &mut dyn Lookup) {
-        let Again { mut missing, mut found } = again;
+        let Again { mut missing, mut found, .. } = again;
         let since = nanoseconds(since);
         missing.sort_by_key(|missing| std::cmp::Reverse(missing.depth));
         found.sort_by_key(|found| found.depth);

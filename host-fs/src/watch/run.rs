@@ -193,6 +193,7 @@ impl<'d> Loop<'d> {
                         core.counters().echoes - before
                     };
                     self.driver.adopt();
+                    self.collect(session);
                     count(session, dir, |counters| {
                         counters.hints.add(1);
                         counters.echoes.add(echoes);
@@ -212,7 +213,7 @@ impl<'d> Loop<'d> {
             let left = self.away.iter().position(|(node, _)| *node == dir);
             let left = left.and_then(|at| self.away.remove(at)).map_or(self.clean, |(_, at)| at);
             let dirs = self.driver.core.lock().beneath(dir);
-            self.compare(session, &dirs, left.since());
+            self.compare(session, &dirs, left.since(), Again::default());
         }
     }
 
@@ -231,7 +232,7 @@ impl<'d> Loop<'d> {
         let dirs = self.driver.core.lock().lost();
         warn!(directories = dirs.len(), "hints were lost; comparing again");
         self.send(session);
-        self.compare(session, &dirs, self.clean.since());
+        self.compare(session, &dirs, self.clean.since(), Again::after_loss());
         let core = self.driver.core.lock();
         let watched = dirs.into_iter().filter(|dir| leases.contains(dir) && core.is_watched(*dir));
         self.driver.leases.write().extend(watched);
@@ -252,7 +253,7 @@ impl<'d> Loop<'d> {
                 dirs.iter().for_each(|dir| self.driver.core.lock().doubt(*dir));
                 self.send(session);
                 // Whatever is in it is new here, however old it is.
-                self.compare(session, &dirs, Time::default());
+                self.compare(session, &dirs, Time::default(), Again::after_loss());
             }
             Err(errno) => {
                 info!(path = %path.display(), %errno, "the shared folder is gone");
@@ -265,7 +266,7 @@ impl<'d> Loop<'d> {
     fn compare_beneath(&mut self, session: &Session, top: NodeId) {
         let dirs = self.driver.core.lock().beneath(top);
         debug!(directories = dirs.len(), "comparing again beneath a directory");
-        self.compare(session, &dirs, self.clean.since());
+        self.compare(session, &dirs, self.clean.since(), Again::after_loss());
     }
 
     /// Compares some of the directories that are not watched, and tries to have them watched.
@@ -285,18 +286,17 @@ impl<'d> Loop<'d> {
             };
             let now = Moment::now();
             if self.driver.source.watch(WatchKey(dir), fd.as_fd()).is_ok() {
-                self.compare(session, &[dir], moment.since());
+                self.compare(session, &[dir], moment.since(), Again::after_loss());
                 self.driver.leases.write().insert(dir);
             } else {
-                self.compare(session, &[dir], moment.since());
+                self.compare(session, &[dir], moment.since(), Again::after_loss());
                 self.driver.unwatched.lock().push_back((dir, now));
             }
         }
     }
 
     /// Compares directories, parents first, with what the guest was told.
-    fn compare(&mut self, session: &Session, dirs: &[NodeId], since: Time) {
-        let mut again = Again::default();
+    fn compare(&mut self, session: &Session, dirs: &[NodeId], since: Time, mut again: Again) {
         let mut lost: Vec<NodeId> = dirs.to_vec();
         loop {
             let known = lost.len();
@@ -345,17 +345,26 @@ impl<'d> Loop<'d> {
         true
     }
 
-    /// Sends what is found, as far as it may.
-    fn send(&mut self, session: &Session) {
+    /// Takes over what is found. Before the next hint is judged, as the session's names follow: what
+    /// went and came back has its name again.
+    fn collect(&mut self, session: &Session) {
         let found = self.driver.core.lock().take();
-        for change in &found {
-            note(session, change);
+        for (index, change) in found.iter().enumerate() {
+            let later = found.get(index + 1..).unwrap_or_default();
+            if !later.iter().any(|later| brings_back(later, change)) {
+                note(session, change);
+            }
             if let OwnedChange::Removed { node, is_dir: true, moved: true, .. } = change {
                 self.away.push_front((*node, Moment::now()));
                 self.away.truncate(MOST_AWAY);
             }
         }
         self.pending.extend(found);
+    }
+
+    /// Sends what is found, as far as it may.
+    fn send(&mut self, session: &Session) {
+        self.collect(session);
         while !self.pending.is_empty() && self.driver.may_send() {
             let Some(attachment) = self.next_attachment(session) else { continue };
             let mut bytes = 0;
@@ -408,6 +417,17 @@ fn count(session: &Session, dir: NodeId, add: impl FnOnce(&ExportCounters)) {
     let attachment = session.attachment_of(dir);
     if let Some(export) = attachment.and_then(|attachment| session.attached_export(attachment)) {
         add(&export.counters);
+    }
+}
+
+/// Whether a name that one change says is gone leads to the same node again by the other: then the
+/// session has heard of it already.
+fn brings_back(later: &OwnedChange, gone: &OwnedChange) -> bool {
+    let OwnedChange::Removed { at, node, .. } = gone else { return false };
+    match later {
+        OwnedChange::Created { at: back, entry, .. }
+        | OwnedChange::Renamed { to: back, entry, .. } => back == at && entry.node == *node,
+        _ => false,
     }
 }
 

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 /// Hints were lost since `since`; `gone` cannot be found any more. The doubts are not repeated here.
 fn compared(scene: &mut Scene, since: i64, gone: &[NodeId]) -> Vec<String> {
     let dirs = scene.core.lost();
-    let mut again = Again::default();
+    let mut again = Again::after_loss();
     for round in 0..2 {
         for dir in dirs.iter().filter(|dir| !gone.contains(dir)) {
             let names: Vec<Vec<u8>> = scene.host.names_in(*dir);
