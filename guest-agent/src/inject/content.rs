@@ -24,9 +24,10 @@ impl Injector {
             return self.leftover(local, entry);
         };
         let Some(dir) = self.enter(parent)? else { return self.leftover(local, entry) };
-        let events = if self.keeps_sizes() { events | ContentEvents::CLOSED } else { events };
+        let sizes = self.keeps_sizes();
+        let events = if sizes { events | ContentEvents::CLOSED } else { events };
         let result = self.on_node((parent, name), local, entry, prepared, || {
-            change_content(&dir, name, &entry.attr, events)
+            change_content(&dir, name, &entry.attr, events, sizes)
         });
         self.conclude(result, parent, name)
     }
@@ -155,7 +156,7 @@ impl Injector {
         }
         if events.contains(ContentEvents::WRITTEN) && !closed && !is_dir {
             self.act(scene(Deed::Touch, there()), || {
-                change_content(dir, name, &attr, ContentEvents::WRITTEN)
+                change_content(dir, name, &attr, ContentEvents::WRITTEN, false)
             })?;
         }
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
@@ -176,12 +177,14 @@ const WRITE: OFlags = OFlags::WRONLY
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// The calls that do to the content of a file what was done to it.
+/// The calls that do to the content of a file what was done to it. `sizes`: only a call that sets the
+/// size tells the kernel of a new one.
 fn change_content(
     dir: &OwnedFd,
     name: &[u8],
     attr: &Attr,
     events: ContentEvents,
+    sizes: bool,
 ) -> rustix::io::Result<()> {
     use rustix::io::Errno as E;
     let written = events.contains(ContentEvents::WRITTEN);
@@ -193,6 +196,9 @@ fn change_content(
         return touch();
     }
     match rustix::fs::openat(dir, name, WRITE, Mode::empty()) {
+        // The time alone asks fewer questions than a size: whether capabilities go with it, too.
+        Ok(file) if written && !sizes => rustix::fs::futimens(&file, &times(attr, false))
+            .or_else(|_| rustix::fs::ftruncate(&file, attr.size)),
         Ok(file) if written => rustix::fs::ftruncate(&file, attr.size),
         Ok(_) => Ok(()),
         // It is being executed, or leased, or this process may not write to it: the time alone.

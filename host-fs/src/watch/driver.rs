@@ -7,9 +7,9 @@
 //!              acknowledged ──────────┴─ no more hints are judged while too much is unacknowledged
 //! ```
 //!
-//! What the thread does stands in [`run`](super::run).
+//! What the thread does stands in `run`.
 //!
-//! Lock order: `core`, then the session's `state` (through [`Lookup`]), then `leases`. The session
+//! Lock order: `core`, then the session's `state` (through [`Lookup`](crate::reconcile::Lookup)), then `leases`. The session
 //! calls the observer with none of its locks held; what it reports of calls that this very thread
 //! makes is ignored, for the reconciler knows it already and `core` may be held.
 

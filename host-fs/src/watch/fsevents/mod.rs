@@ -10,8 +10,8 @@
 //! | of an event | so |
 //! | --- | --- |
 //! | its flags accumulate, and come again with later events of the same path | a name is looked at when its event comes ([`There`]); what was reported to stand there is remembered |
-//! | a rename is two events, of which either may come first, late, or never | halves are paired by file id; the half whose name leads to that file is the new one ([`renames`]) |
-//! | it tells of paths, of a tree of any depth | the [table](watched) maps directories to keys, and follows their renames |
+//! | a rename is two events, of which either may come first, late, or never | halves are paired by file id; the half whose name leads to that file is the new one (`renames`) |
+//! | it tells of paths, of a tree of any depth | the table (`watched`) maps directories to keys, and follows their renames |
 //! | it may be older than the watch | each watch has the id from which on it counts |
 //! | it may be "too many: look yourself" | the journal is replayed, or a subtree is to be compared again; then each path is verified |
 //!
