@@ -109,6 +109,9 @@ impl Reconciler {
     pub(super) fn emit_renamed(&mut self, origin: Origin, to: Here<'_>, lookup: &mut dyn Lookup) {
         let Some(entry) = lookup.entry(to.dir, to.name) else { return self.moved_out(origin) };
         let from = Here::new(origin.at.parent, &origin.at.name);
+        if (from.dir, from.name) == (to.dir, to.name) {
+            return self.emit_return(to, entry, lookup);
+        }
         if self.memory.at(from.dir, from.name) == Some(entry.node) {
             self.memory.tell_none(from.dir, from.name);
         }
@@ -121,6 +124,17 @@ impl Reconciler {
         self.tell(to, &entry, Events::empty(), Events::empty());
         let (from, replaced) = (from.owned(), replaced.unwrap_or(NodeId(0)));
         self.push(OwnedChange::Renamed { from, to: to.owned(), entry, replaced });
+    }
+
+    /// It was moved elsewhere and back before anyone could look: as a rename it would be none.
+    fn emit_return(&mut self, here: Here<'_>, entry: Entry, lookup: &mut dyn Lookup) {
+        let Entry { node, attr, .. } = entry;
+        let is_link = attr.kind() == mode::IFLNK;
+        let target = if is_link { lookup.target(node) } else { None };
+        self.tell(here, &entry, Events::empty(), Events::empty());
+        let (is_dir, links) = (attr.is_dir(), attr.nlink);
+        self.push(OwnedChange::Removed { at: here.owned(), node, is_dir, moved: true, links });
+        self.push(OwnedChange::Created { at: here.owned(), entry, target, moved: true });
     }
 
     /// Something was hinted under a name, and what it was about is there no longer.

@@ -232,3 +232,12 @@ fn a_new_file_written_and_then_renamed_is_modified_under_its_old_name() {
     scene.moved((ROOT, "a"), (SUB, "b"), 5);
     said!(scene, "created a=20", "modified a=20", "renamed a to sub/b=20");
 }
+
+#[test]
+fn what_is_moved_away_and_back_leaves_and_returns() {
+    let mut scene = Scene::with(&["a"]);
+    scene.moved((ROOT, "a"), (SUB, "b"), 5);
+    scene.moved((SUB, "b"), (ROOT, "a"), 6);
+    scene.pass(Duration::from_secs(1));
+    said!(scene, "moved out a=10", "moved in a=10");
+}
