@@ -75,8 +75,7 @@ impl Reconciler {
                 self.push_removed(here.owned(), told, is_dir, lookup);
             }
         }
-        let is_link = entry.attr.kind() == mode::IFLNK;
-        let target = if is_link { lookup.target(entry.node) } else { None };
+        let target = target_of(&entry, lookup);
         let is_old = !entry.attr.is_dir() && entry.attr.nlink > 1;
         let owed = if is_old { Events::empty() } else { owed };
         self.tell(here, &entry, Events::empty(), owed);
@@ -129,8 +128,7 @@ impl Reconciler {
     /// It was moved elsewhere and back before anyone could look: as a rename it would be none.
     fn emit_return(&mut self, here: Here<'_>, entry: Entry, lookup: &mut dyn Lookup) {
         let Entry { node, attr, .. } = entry;
-        let is_link = attr.kind() == mode::IFLNK;
-        let target = if is_link { lookup.target(node) } else { None };
+        let target = target_of(&entry, lookup);
         self.tell(here, &entry, Events::empty(), Events::empty());
         let (is_dir, links) = (attr.is_dir(), attr.nlink);
         self.push(OwnedChange::Removed { at: here.owned(), node, is_dir, moved: true, links });
@@ -181,8 +179,7 @@ impl Reconciler {
         passed: Events,
         lookup: &mut dyn Lookup,
     ) {
-        let is_link = to.attr.kind() == mode::IFLNK;
-        let target = if is_link { lookup.target(to.node) } else { None };
+        let target = target_of(to, lookup);
         let mut entry = || lookup.entry_of(to.node);
         if let Some(entry) = entry() {
             self.push(OwnedChange::Created { at: from.owned(), entry, target, moved: false });
@@ -224,4 +221,9 @@ impl Reconciler {
         self.memory.tell_none(at.parent, &at.name);
         Some((at, node.unwrap_or(NodeId(0)), is_dir))
     }
+}
+
+/// Where a symbolic link points to; nothing for anything else.
+fn target_of(entry: &Entry, lookup: &mut dyn Lookup) -> Option<Box<[u8]>> {
+    (entry.attr.kind() == mode::IFLNK).then(|| lookup.target(entry.node)).flatten()
 }

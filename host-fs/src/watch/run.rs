@@ -285,11 +285,11 @@ impl<'d> Loop<'d> {
                 continue;
             };
             let now = Moment::now();
-            if self.driver.source.watch(WatchKey(dir), fd.as_fd()).is_ok() {
-                self.compare(session, &[dir], moment.since(), Again::after_loss());
+            let watched = self.driver.source.watch(WatchKey(dir), fd.as_fd()).is_ok();
+            self.compare(session, &[dir], moment.since(), Again::after_loss());
+            if watched {
                 self.driver.leases.write().insert(dir);
             } else {
-                self.compare(session, &[dir], moment.since(), Again::after_loss());
                 self.driver.unwatched.lock().push_back((dir, now));
             }
         }

@@ -1,3 +1,5 @@
+//! What a comparison says, case by case, and that it always leads from beliefs to the listing.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! Who does what when, in a time of its own.
+
 use super::*;
 
 /// The time `ms` after the start of a test.

@@ -27,8 +27,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tracing::debug;
 
-/// Bytes read at once: some hundreds of events.
-const BUFFER: usize = 64 * 1024;
+/// Bytes read at once: some hundred events.
+const BUFFER: usize = 16 * 1024;
 
 /// Tells our cookies from those of inotify, which count up from 1.
 const OURS: u32 = 1 << 31;
@@ -133,7 +133,7 @@ impl Fanotify {
     /// # Errors
     /// The group is beyond repair.
     pub fn drain(&self, most: usize, out: &mut Vec<Report>) -> io::Result<()> {
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = [0; BUFFER];
         while out.len() < most {
             let len = match rustix::io::read(&self.group, &mut buffer) {
                 Ok(0) | Err(Errno::AGAIN) => return Ok(()),
