@@ -14,6 +14,7 @@
 //!
 //! The crate builds on Linux only.
 
+mod affinity;
 mod bell;
 pub mod client;
 mod coherence;

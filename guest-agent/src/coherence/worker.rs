@@ -21,6 +21,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
+/// When so many changes wait, the threads that inject them are gathered on one processor.
+const MANY: usize = 32;
+
 /// Starts the first worker and the watchdog.
 ///
 /// # Errors
@@ -54,6 +57,7 @@ impl Coherence {
                 return;
             }
         };
+        let _member = session.affinity.join();
         let mut rests = true;
         while let Some((job, other)) = self.next(&session, number, &hand, &mut rests) {
             self.perform(&session, &hand, job, other);
@@ -88,11 +92,19 @@ impl Coherence {
             }
             if let Some(taken) = take(&mut state, number) {
                 self.alert_watchdog(&state);
+                let many = state.queue.len() >= MANY;
+                drop(state);
+                if many {
+                    session.affinity.gather();
+                }
                 *rests = false;
                 return Some(taken);
             }
             if !std::mem::replace(rests, true) {
                 hand.rest();
+                if state.queue.len() == 0 {
+                    session.affinity.scatter();
+                }
             }
             worker.wait(&mut state);
         }

@@ -14,6 +14,7 @@ use super::operation::{BufferPool, Pending, RequestBytes};
 use super::reply::Answer;
 use super::request::{Dialect, Operation, Request};
 use super::translate::{self, Leftovers, Policy, Stop, View};
+use crate::affinity::Affinity;
 use crate::bell::Bell;
 use crate::client::{Attendant, Client, Origin};
 use crate::coherence::own::Own;
@@ -50,6 +51,8 @@ pub struct Session {
     pub handles: HandleTable,
     /// Threads whose requests are answered here.
     pub actuators: Actuators,
+    /// The threads that take turns at an injection.
+    pub affinity: Arc<Affinity>,
     /// What has been done.
     pub counters: Counters,
     /// What the guest did while directories are compared.
@@ -101,6 +104,7 @@ impl Session {
             nodes: NodeTable::new(0, &Entry::default()),
             handles: HandleTable::default(),
             actuators: Actuators::default(),
+            affinity: Arc::default(),
             counters: Counters::default(),
             own: Own::default(),
             opened: Bell::default(),
@@ -266,6 +270,7 @@ impl Session {
 
     /// Reads and serves requests until the mount is gone.
     fn work(self: &Arc<Self>) {
+        let _member = self.affinity.join();
         let mut buffer = self.pool.take();
         loop {
             match self.device.read(buffer.as_mut()) {

@@ -139,6 +139,7 @@ fn act(
     let mine = root.adopt();
     _ = worker.says.send(Say::Ready(root));
     let says = worker.says.clone();
+    let _member = session.affinity.join();
     let mut injector = Injector::new(session.clone(), mine, worker);
     while let Ok(order) = orders.recv() {
         let (change, other, prepared) = match order {

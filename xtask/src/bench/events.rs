@@ -44,8 +44,8 @@ pub struct Options {
     /// Measure this program instead of building one
     #[arg(long, value_name = "PROGRAM")]
     osxfs: Option<PathBuf>,
-    /// Where the shared folders are made
-    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    /// Where the shared folders are made: in memory, so that no disk is measured
+    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     dir: PathBuf,
 }
 

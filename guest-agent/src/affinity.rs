@@ -1,0 +1,114 @@
+//! Threads that hand work to each other, on one processor while there is much of it.
+//!
+//! An injection is a handful of short turns: worker, hand, FUSE thread, hand, … Each turn wakes one
+//! thread and lets another sleep. On another processor, which has nothing else to do, waking costs
+//! several times what is done in the turn. So while many changes wait, the threads that take such
+//! turns are *gathered* on one processor, and let go as soon as nothing waits.
+
+use parking_lot::Mutex;
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The threads of one mount that take turns.
+#[derive(Debug, Default)]
+pub struct Affinity {
+    /// Each with the processors that it may use otherwise. Held while they are moved, so that a
+    /// thread that has left is never touched: its number may be another's by then.
+    members: Mutex<Vec<(Pid, CpuSet)>>,
+    gathered: AtomicBool,
+}
+
+/// A thread takes part until this is dropped.
+#[derive(Debug)]
+pub struct Member {
+    affinity: Arc<Affinity>,
+    thread: Pid,
+}
+
+impl Affinity {
+    /// The calling thread takes part from now on.
+    pub fn join(self: &Arc<Self>) -> Member {
+        let thread = gettid();
+        if let Ok(own) = sched_getaffinity(None) {
+            self.members.lock().push((thread, own));
+        }
+        Member { affinity: self.clone(), thread }
+    }
+
+    /// Gathers all on the processor of the calling thread.
+    pub fn gather(&self) {
+        if self.gathered.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut here = CpuSet::new();
+        here.set(sched_getcpu());
+        for (thread, _) in &*self.members.lock() {
+            _ = sched_setaffinity(Some(*thread), &here);
+        }
+    }
+
+    /// Lets them go again.
+    pub fn scatter(&self) {
+        if !self.gathered.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        for (thread, own) in &*self.members.lock() {
+            _ = sched_setaffinity(Some(*thread), own);
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.affinity.members.lock().retain(|(thread, _)| *thread != self.thread);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn members_share_one_processor_while_gathered_and_have_their_own_back_after() {
+        let affinity = Arc::new(Affinity::default());
+        let before = sched_getaffinity(None).unwrap();
+        let (joined, gathered, scattered) = (Barrier::new(2), Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _member = affinity.join();
+                joined.wait();
+                gathered.wait();
+                assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
+                scattered.wait();
+            });
+            joined.wait();
+            affinity.gather();
+            affinity.gather();
+            assert_eq!(sched_getaffinity(None).unwrap(), before, "only members are moved");
+            gathered.wait();
+            affinity.scatter();
+            scattered.wait();
+        });
+        assert!(affinity.members.lock().is_empty(), "who has ended takes no part");
+    }
+
+    #[test]
+    fn what_was_restricted_before_stays_so() {
+        let affinity = Arc::new(Affinity::default());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut first = CpuSet::new();
+                let all = sched_getaffinity(None).unwrap();
+                first.set((0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap());
+                sched_setaffinity(None, &first).unwrap();
+                let _member = affinity.join();
+                affinity.gather();
+                affinity.scatter();
+                assert_eq!(sched_getaffinity(None).unwrap(), first);
+            });
+        });
+    }
+}
