@@ -3,12 +3,14 @@
 //! Stands before [`server`](crate::server) on the way down: bytes of a unix or vsock socket become
 //! calls of [`Session::handle`], its replies become bytes.
 //!
-//! Each connection has a few threads that take turns at the socket: whoever holds the receiving half
-//! reads one frame, lets the next thread have the socket, carries the request out and writes the
-//! reply itself. So a request costs no hand-over between threads, requests overtake each other, and
-//! a peer can occupy no more than `MAX_WORKERS` threads.
+//! Each connection has a few threads that take [turns] at the socket: whoever has the turn reads one
+//! frame, passes the turn on, carries the request out and writes the reply itself. So a request costs
+//! no hand-over between threads, requests overtake each other, and a peer can occupy no more than
+//! `MAX_WORKERS` threads.
 //!
-//! Lock order: `incoming`, then none; `in_flight` and `outgoing` are leaves.
+//! Lock order: none of the locks is held while another is taken.
+
+mod turns;
 
 use crate::os;
 use crate::server::{Closed, NoticeSink, Responder, Server, Session};
@@ -34,6 +36,7 @@ use std::thread;
 use std::time::Duration;
 use thiserror::Error;
 use tracing::{debug, info, warn};
+use turns::Turns;
 use vsock::VsockListener;
 
 /// Most threads that serve one connection.
@@ -264,12 +267,13 @@ enum ConnectionError {
 /// One connected agent.
 struct Connection {
     stream: File,
+    turns: Turns,
+    /// Of whoever has the turn.
     incoming: Mutex<Splitter>,
     outgoing: Mutex<()>,
     in_flight: Mutex<FxHashSet<Tag>>,
-    /// Threads that serve it, and those of them that wait for the receiving half.
+    /// Threads that serve it.
     workers: AtomicUsize,
-    waiting: AtomicUsize,
     closed: AtomicBool,
 }
 
@@ -281,11 +285,11 @@ impl Connection {
     fn new(stream: File) -> Self {
         Self {
             stream,
+            turns: Turns::default(),
             incoming: Mutex::default(),
             outgoing: Mutex::new(()),
             in_flight: Mutex::default(),
             workers: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         }
     }
@@ -352,10 +356,14 @@ impl Connection {
     fn work(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), ConnectionError> {
         self.workers.fetch_add(1, Ordering::Relaxed);
         let mut frame = Frame::default();
+        let mut has_turn = false;
         let result = loop {
+            if !has_turn && !self.turns.take() {
+                break Ok(());
+            }
             match self.step(session, &mut frame) {
-                Ok(true) => {}
-                Ok(false) => break Ok(()),
+                Ok(Some(keeps)) => has_turn = keeps,
+                Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
@@ -364,19 +372,17 @@ impl Connection {
         result
     }
 
-    /// Reads and serves one frame. Tells whether there may be more.
+    /// Reads and serves one frame, by the thread that has the turn. Tells whether it still has it, or
+    /// nothing at the end of the connection.
     fn step(
         self: &Arc<Self>,
         session: &Arc<Session>,
         frame: &mut Frame,
-    ) -> Result<bool, ConnectionError> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+    ) -> Result<Option<bool>, ConnectionError> {
         let mut incoming = self.incoming.lock();
-        let still_waiting = self.waiting.fetch_sub(1, Ordering::Relaxed) - 1;
-        if self.closed.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
-        let Some(header) = self.read_frame(&mut incoming, frame)? else { return Ok(false) };
+        let Some(header) = self.read_frame(&mut incoming, frame)? else { return Ok(None) };
+        let more = incoming.has_buffered();
+        drop(incoming);
         let (caller, request) = Request::decode(header.opcode, frame.body())?;
         let tag = header.tag;
         if request.is_answered() {
@@ -389,18 +395,24 @@ impl Connection {
             }
         }
         let responder = SocketResponder { connection: self.clone(), tag };
-        let lone = is_quick(&request) && !incoming.has_buffered();
-        if lone || must_keep_order(&request) {
-            // A lone peer waits for this answer: waking another thread would only delay it.
+        if must_keep_order(&request) {
             session.handle(tag, &caller, &request, responder);
-        } else {
-            drop(incoming);
-            if still_waiting == 0 {
+            return Ok(Some(true));
+        }
+        // A lone peer waits for this answer: waking another thread would only delay it.
+        if is_quick(&request) && !more {
+            let (between, somebody_waits) = self.turns.begin();
+            if !somebody_waits {
                 self.add_worker(session);
             }
             session.handle(tag, &caller, &request, responder);
+            return Ok(Some(self.turns.resume(between)));
         }
-        Ok(true)
+        if !self.turns.pass() {
+            self.add_worker(session);
+        }
+        session.handle(tag, &caller, &request, responder);
+        Ok(Some(false))
     }
 
     fn add_worker(self: &Arc<Self>, session: &Arc<Session>) {
@@ -457,6 +469,7 @@ impl Connection {
     fn close(&self) {
         if !self.closed.swap(true, Ordering::SeqCst) {
             let _ = rustix::net::shutdown(&self.stream, Shutdown::Both);
+            self.turns.close();
         }
     }
 }
