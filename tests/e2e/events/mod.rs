@@ -22,7 +22,7 @@ mod inotifywait;
 mod losses;
 mod odd;
 mod storms;
-mod table;
+pub mod table;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::cases::{self, Case, Place};
 use super::differences::DIFFERENCES;
-use crate::support::watcher::Log;
+use crate::support::watcher::{Event, Log};
 use crate::support::{Bind, PROMPT, Shape, Watcher, eventually, on_each_shape, require_root};
 
 /// How long a step may take on a busy machine.
@@ -30,23 +30,7 @@ fn each_kind_is_told_as_by_a_local_disk(shape: Shape) {
     let at = |name: &str| share.scratch().dir(name);
     let local = Side { folder: at("local"), outside: at("local-outside") };
     let host = Side { folder: share.host().join("all"), outside: at("host-outside") };
-    fs::create_dir(&host.folder).expect("a folder");
-    let mut runs = Vec::new();
-    let only = std::env::var("OSXFS_CASE").ok();
-    let chosen = |case: &Case| only.as_deref().is_none_or(|only| only == case.name);
-    for case in cases::all().filter(|case| chosen(case)) {
-        for watches in case.watches {
-            let name = format!("{}-{}", case.name, runs.len());
-            for side in [&local, &host] {
-                let place = side.place(&name);
-                for folder in [&place.dir, &place.outside] {
-                    fs::create_dir(folder).expect("a folder");
-                }
-                (case.before)(&place);
-            }
-            runs.push(Run { case, watches, name, expected: vec![Vec::new()], behind: false });
-        }
-    }
+    let runs = prepare(&local, &host);
     // The ways that a guest's programs take to the folder.
     let on_mount = share.mount().join("all");
     eventually("the folders are there", PROMPT, || {
@@ -57,13 +41,42 @@ fn each_kind_is_told_as_by_a_local_disk(shape: Shape) {
     let container = Bind::in_a_namespace(share.mount(), &at("container"));
     // What was done to prepare is told by then, and is no part of it.
     std::thread::sleep(QUIET);
-    let mut here = View::new("local", &local.folder, &runs);
-    let mut views = [
-        View::new("mount", &on_mount, &runs),
-        View::new("read-only bind", &read_only.path().join("all"), &runs),
-        View::new("bind of a folder", below.path(), &runs),
-        View::new("bind in a namespace", &container.path().join("all"), &runs),
+    let ways = [
+        ("mount", on_mount.clone()),
+        ("read-only bind", read_only.path().join("all")),
+        ("bind of a folder", below.path().to_owned()),
+        ("bind in a namespace", container.path().join("all")),
     ];
+    let views = ways.map(|(name, folder)| View::new(name, &folder, &runs, Watcher::new()));
+    compare(&local, &host, runs, views.into());
+}
+
+/// Makes what the scripts need on both sides.
+pub fn prepare(local: &Side, host: &Side) -> Vec<Run> {
+    fs::create_dir(&host.folder).expect("a folder");
+    let mut runs = Vec::new();
+    let only = std::env::var("OSXFS_CASE").ok();
+    let chosen = |case: &Case| only.as_deref().is_none_or(|only| only == case.name);
+    for case in cases::all().filter(|case| chosen(case)) {
+        for watches in case.watches {
+            let name = format!("{}-{}", case.name, runs.len());
+            for side in [local, host] {
+                let place = side.place(&name);
+                for folder in [&place.dir, &place.outside] {
+                    fs::create_dir(folder).expect("a folder");
+                }
+                (case.before)(&place);
+            }
+            runs.push(Run { case, watches, name, expected: vec![Vec::new()], behind: false });
+        }
+    }
+    runs
+}
+
+/// Runs the scripts, and expects of each view of the host's side what the local disk tells.
+#[track_caller]
+pub fn compare(local: &Side, host: &Side, mut runs: Vec<Run>, mut views: Vec<View>) {
+    let mut here = View::new("local", &local.folder, &runs, Watcher::new());
     std::thread::sleep(QUIET);
     for view in views.iter_mut().chain([&mut here]) {
         view.read();
@@ -123,10 +136,10 @@ fn each_kind_is_told_as_by_a_local_disk(shape: Shape) {
 }
 
 /// One case with one set of watches.
-struct Run {
+pub struct Run {
     case: &'static Case,
     watches: &'static [&'static str],
-    name: String,
+    pub name: String,
     /// What the steps so far should tell, in all: one of these.
     expected: Vec<Vec<String>>,
     /// It has not told what it should, and is not waited for any more.
@@ -156,9 +169,9 @@ impl Run {
 }
 
 /// Where scripts run: in folders within what is watched, and with folders beside it that are not.
-struct Side {
-    folder: PathBuf,
-    outside: PathBuf,
+pub struct Side {
+    pub folder: PathBuf,
+    pub outside: PathBuf,
 }
 
 impl Side {
@@ -167,33 +180,56 @@ impl Side {
     }
 }
 
+/// What hears the events of a view.
+pub trait Ears {
+    /// Watches a path, of a symbolic link the link itself.
+    fn watch(&mut self, path: &Path) -> Result<i32, String>;
+
+    /// What has come, without waiting.
+    fn read(&mut self) -> Vec<Event>;
+}
+
+impl Ears for Watcher {
+    fn watch(&mut self, path: &Path) -> Result<i32, String> {
+        Watcher::watch(self, path).map_err(|errno| errno.to_string())
+    }
+
+    fn read(&mut self) -> Vec<Event> {
+        Watcher::read(self)
+    }
+}
+
 /// One way to the folder, with a watcher of its own; a log for each run.
-struct View {
+pub struct View {
     name: &'static str,
-    watcher: Watcher,
+    ears: Box<dyn Ears>,
     watches: HashMap<i32, (usize, &'static str)>,
     logs: Vec<Log>,
 }
 
 impl View {
     #[track_caller]
-    fn new(name: &'static str, folder: &Path, runs: &[Run]) -> Self {
-        let watcher = Watcher::new();
+    pub fn new(
+        name: &'static str,
+        folder: &Path,
+        runs: &[Run],
+        mut ears: impl Ears + 'static,
+    ) -> Self {
         let mut watches = HashMap::new();
         for (index, run) in runs.iter().enumerate() {
             for path in run.watches {
                 let full = folder.join(&run.name).join(path);
-                let watch = watcher.watch(&full);
+                let watch = ears.watch(&full);
                 let watch = watch.unwrap_or_else(|error| panic!("{}: {error}", full.display()));
                 watches.insert(watch, (index, *path));
             }
         }
         let logs = runs.iter().map(|_| Log::default()).collect();
-        Self { name, watcher, watches, logs }
+        Self { name, ears: Box::new(ears), watches, logs }
     }
 
     fn read(&mut self) {
-        for event in self.watcher.read() {
+        for event in self.ears.read() {
             if let Some((run, path)) = self.watches.get(&event.watch) {
                 self.logs[*run].add(path, &event);
             }
