@@ -49,8 +49,8 @@ pub enum DecodeError {
         /// The highest allowed.
         limit: usize,
     },
-    /// A name is empty, `.`, `..`, or has a `/` or NUL in it.
-    #[error("a name that is no file name")]
+    /// A name is empty, `.`, `..`, or has a `/` or NUL in it; a path is not absolute.
+    #[error("a name that is no file name, or no path")]
     BadName,
     /// Text that is not UTF-8.
     #[error("text that is not UTF-8")]
@@ -210,6 +210,15 @@ fn check_no_nul(bytes: &[u8]) -> Result<(), DecodeError> {
     if bytes.is_empty() || bytes.contains(&0) { Err(DecodeError::BadName) } else { Ok(()) }
 }
 
+fn check_argument(bytes: &[u8]) -> Result<(), DecodeError> {
+    if bytes.contains(&0) { Err(DecodeError::BadName) } else { Ok(()) }
+}
+
+fn check_guest_path(bytes: &[u8]) -> Result<(), DecodeError> {
+    let good = bytes.first() == Some(&b'/') && !bytes.contains(&0);
+    if good { Ok(()) } else { Err(DecodeError::BadName) }
+}
+
 byte_strings! {
     /// The name of a directory entry: 1 to 255 bytes, any but `/` and NUL, neither `.` nor `..`.
     /// A value of this type is safe to hand to a system call as one path component.
@@ -222,6 +231,10 @@ byte_strings! {
     XattrValue, "extended attribute value", limits::MAX_XATTR_VALUE, |_| Ok(());
     /// The name of an export: 1 to 128 bytes under the rules of [`Name`].
     ExportName, "export name", limits::MAX_EXPORT_NAME, check_name;
+    /// An argument or environment variable of a guest's command: up to 131,071 bytes, no NUL.
+    Argument, "argument", limits::MAX_ARGUMENT, check_argument;
+    /// A path in a guest: absolute, up to 4095 bytes, no NUL.
+    GuestPath, "path in the guest", limits::MAX_GUEST_PATH, check_guest_path;
 }
 
 /// Short text for people, in UTF-8. Longer than [`limits::MAX_TEXT`], it is cut when encoded.

@@ -110,6 +110,7 @@ pub mod change;
 pub mod codec;
 mod errno;
 pub mod frame;
+pub mod guest;
 pub mod handshake;
 mod id;
 pub mod limits;

@@ -37,3 +37,9 @@ pub const MAX_IN_FLIGHT: usize = 4096;
 pub const MAX_UNACKNOWLEDGED: usize = 64;
 /// Longest free text in a handshake in bytes.
 pub const MAX_TEXT: usize = 512;
+/// Longest argument of a guest's command in bytes (`MAX_ARG_STRLEN` of Linux without its NUL).
+pub const MAX_ARGUMENT: usize = 131_071;
+/// Most arguments of a guest's command, and most variables of its environment.
+pub const MAX_ARGUMENTS: usize = 16_384;
+/// Longest path in a guest in bytes (`PATH_MAX` without its NUL, linux/limits.h).
+pub const MAX_GUEST_PATH: usize = 4095;

@@ -7,6 +7,7 @@
 
 use protocol::codec::Wire;
 use protocol::frame::HEADER;
+use protocol::guest::{Order, Report};
 use protocol::handshake::Handshake;
 use protocol::listing::Listing;
 use protocol::splitter::{Frame, ReadError, Splitter};
@@ -88,6 +89,32 @@ pub fn notice(data: &[u8]) {
     assert_eq!(decoded.opcode(), opcode);
     assert_eq!(Notice::decode(opcode, &out[HEADER..]), Ok(decoded.clone()));
     let _ = format!("{} {decoded:?}", decoded.name());
+}
+
+/// Input: opcode and body of a frame of the control connection of a VM, from either end.
+pub fn guest(data: &[u8]) {
+    let Some((opcode, body)) = message(data) else { return };
+    let mut out = Vec::new();
+    if let Ok(order) = Order::decode(opcode, body) {
+        order.encode(&mut out);
+        out.extend_from_slice(order.payload());
+        assert_eq!(&out[HEADER..], body);
+        assert_eq!(Order::decode(opcode, &out[HEADER..]), Ok(order.clone()));
+        if let Order::Start(start) = &order {
+            let limit = body.len() > limits::MAX_FRAME - HEADER;
+            assert_eq!(start.check().is_err(), limit);
+        }
+        let _ = format!("{order:?}");
+    }
+    if let Ok(report) = Report::decode(opcode, body) {
+        report.encode(&mut out);
+        out.extend_from_slice(report.payload());
+        // What a later version adds to a hello is dropped.
+        assert!(body.starts_with(&out[HEADER..]));
+        assert!(out.len() - HEADER == body.len() || matches!(report, Report::Hello { .. }));
+        assert_eq!(Report::decode(opcode, &out[HEADER..]), Ok(report.clone()));
+        let _ = format!("{report:?}");
+    }
 }
 
 /// Input: the payload of a listing.

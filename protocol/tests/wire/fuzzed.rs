@@ -1,7 +1,7 @@
 //! The checks of the fuzz targets, on random bytes and on good frames with bytes gone bad.
 
 #[path = "../../fuzz/src/lib.rs"]
-mod checks;
+pub mod checks;
 
 use crate::arbitrary::{dir_entry, message};
 use crate::frames::Message;
@@ -22,6 +22,7 @@ fn all(data: &[u8]) {
     checks::notice(data);
     checks::listing(data);
     checks::stream(data);
+    checks::guest(data);
 }
 
 /// A good message as the checks take it: opcode and body.
@@ -31,7 +32,15 @@ fn input(message: &Message<'_>) -> Vec<u8> {
 }
 
 fn any_opcode() -> impl Strategy<Value = u16> {
-    prop_oneof![0x10..0x62u16, 0x8100..0x8110u16, 0x8200..0x8202u16, 0x8001..0x8003u16, Just(1)]
+    prop_oneof![
+        0x10..0x62u16,
+        0x4001..0x4007u16,
+        0xc001..0xc008u16,
+        0x8100..0x8110u16,
+        0x8200..0x8202u16,
+        0x8001..0x8003u16,
+        Just(1)
+    ]
 }
 
 proptest! {

@@ -5,6 +5,7 @@ mod arbitrary;
 mod example;
 mod frames;
 mod fuzzed;
+mod guest;
 mod hostile;
 mod limits;
 mod names;

@@ -17,7 +17,7 @@ use protocol::{
 use std::fmt::Write;
 
 /// Offset, sixteen bytes, and what of them is printable.
-fn dump(bytes: &[u8]) -> String {
+pub fn dump(bytes: &[u8]) -> String {
     bytes.chunks(16).enumerate().fold(String::new(), |mut out, (row, chunk)| {
         let hex: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
         let text: String = chunk
@@ -259,6 +259,9 @@ fn limits_have_these_values() {
         ("in flight", limits::MAX_IN_FLIGHT),
         ("unacknowledged", limits::MAX_UNACKNOWLEDGED),
         ("text", limits::MAX_TEXT),
+        ("argument", limits::MAX_ARGUMENT),
+        ("arguments", limits::MAX_ARGUMENTS),
+        ("path in a guest", limits::MAX_GUEST_PATH),
     ];
     insta::assert_debug_snapshot!("limits", limits);
 }
