@@ -9,8 +9,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use thiserror::Error;
 
+mod foreign;
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 mod tests;
+pub mod vfkit;
+pub mod xhyve;
 
 /// Most virtual processors: the ids of an xAPIC, of which one means all.
 pub const MAX_CPUS: u16 = 255;
@@ -91,6 +96,16 @@ pub enum ConfigError {
     Cmdline {
         /// Its position.
         at: usize,
+    },
+    /// A word of another tool's command line that means nothing here.
+    #[error("{tool}: `{word}`: {cause}")]
+    Foreign {
+        /// Whose.
+        tool: &'static str,
+        /// The word, on one line.
+        word: String,
+        /// What is wrong with it, and what to do about it.
+        cause: String,
     },
     /// Two shares at one place.
     #[error("two shares are to appear at {guest}; give one of them another path")]

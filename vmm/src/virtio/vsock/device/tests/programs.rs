@@ -1,0 +1,126 @@
+//! Programs of this process.
+
+use super::*;
+use std::net::Shutdown as How;
+
+struct Hand(mpsc::Sender<(Port, Stream)>);
+
+impl PortListener for Hand {
+    fn accept(&self, from: Port, stream: Stream) {
+        self.0.send((from, stream)).unwrap();
+    }
+}
+
+fn program() -> (Bench, mpsc::Receiver<(Port, Stream)>) {
+    let (sender, receiver) = mpsc::channel();
+    let listener: Arc<dyn PortListener> = Arc::new(Hand(sender));
+    let ports = [(Port(1525), listener)].into();
+    (bench(|_| HostSide { ports, ..HostSide::default() }), receiver)
+}
+
+#[test]
+fn a_program_of_this_process_is_reached_without_a_socket() {
+    let (mut bench, streams) = program();
+    bench.connect(1525, 77);
+    let (from, stream) = streams.recv().unwrap();
+    assert_eq!(from, Port(77));
+    bench.send(&packet(Op::Data, 1525, 77), b"question");
+    let mut buf = [0; 100];
+    assert_eq!((&stream).read(&mut buf).unwrap(), 8);
+    assert_eq!(&buf[..8], b"question");
+    (&stream).write_all(b"answer").unwrap();
+    assert_eq!(bench.expect(Op::Data).1, b"answer");
+}
+
+#[test]
+fn a_program_gets_everything_in_order_and_the_guest_is_told_of_room() {
+    let (mut bench, streams) = program();
+    bench.connect(1525, 77);
+    let (_, stream) = streams.recv().unwrap();
+    let data = pattern(3 << 20);
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        (&stream).read_to_end(&mut all).unwrap();
+        all
+    });
+    bench.send_all((1525, 77), &data);
+    assert!(reader.join().unwrap() == data);
+}
+
+#[test]
+fn a_program_s_frames_fill_the_guest_s_buffers_and_never_more_than_it_has_room_for() {
+    let (mut bench, streams) = program();
+    bench.connect(1525, 77);
+    let (_, stream) = streams.recv().unwrap();
+    let data = pattern(2 << 20);
+    let writer = std::thread::spawn({
+        let data = data.clone();
+        move || {
+            (&stream).write_all(&data).unwrap();
+            stream
+        }
+    });
+    assert!(bench.collect((1525, 77), data.len()) == data);
+    drop(writer.join().unwrap());
+    bench.expect_end((1525, 77));
+}
+
+#[test]
+fn many_small_writes_become_few_packets_when_the_guest_is_slow() {
+    let (mut bench, streams) = program();
+    bench.connect(1525, 77);
+    let (_, stream) = streams.recv().unwrap();
+    // Seven buffers are left; what does not fit them waits together.
+    for _ in 0..30_000 {
+        (&stream).write_all(b"x").unwrap();
+    }
+    stream.shutdown(How::Write);
+    let mut packets = 0;
+    let mut bytes = 0;
+    while bytes < 30_000 {
+        let (header, payload) = bench.receive();
+        if header.op == Op::Data as u16 {
+            packets += 1;
+            bytes += payload.len();
+        }
+    }
+    assert!(packets < 100, "{packets}");
+}
+
+#[test]
+fn both_directions_of_a_program_half_close() {
+    let (mut bench, streams) = program();
+    bench.connect(1525, 77);
+    let (_, stream) = streams.recv().unwrap();
+    bench.send(&packet(Op::Data, 1525, 77), b"all");
+    bench.send(&shutdown(Shutdown::SEND, 1525, 77), &[]);
+    let mut all = Vec::new();
+    (&stream).read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"all");
+    (&stream).write_all(b"rest").unwrap();
+    assert_eq!(bench.expect(Op::Data).1, b"rest");
+    stream.shutdown(How::Write);
+    bench.expect(Op::Shutdown);
+
+    bench.connect(1525, 78);
+    let (_, stream) = streams.recv().unwrap();
+    stream.shutdown(How::Write);
+    assert_eq!(bench.expect(Op::Shutdown).0.flags, Shutdown::SEND.bits());
+    bench.send(&packet(Op::Data, 1525, 78), b"after");
+    let mut buf = [0; 5];
+    (&stream).read_exact(&mut buf).unwrap();
+    assert_eq!(&buf, b"after");
+}
+
+#[test]
+fn a_guest_that_resets_ends_the_program_s_reads_after_what_came_before() {
+    let (mut bench, streams) = program();
+    bench.connect(1525, 77);
+    let (_, stream) = streams.recv().unwrap();
+    bench.send(&packet(Op::Data, 1525, 77), b"last words");
+    bench.send(&packet(Op::Reset, 1525, 77), &[]);
+    let mut all = Vec::new();
+    (&stream).read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"last words");
+    eventually("its writes fail", || (&stream).write(b"x").is_err());
+}
