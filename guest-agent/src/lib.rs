@@ -11,6 +11,7 @@
 //! * [`wire`] connects a client to a server over a socket; an embedded server is another
 //!   [`Transport`].
 //! * [`run`] is the whole agent as a program.
+//! * [`init`] is the agent as the first process of a VM.
 //!
 //! The crate builds on Linux only.
 
@@ -24,6 +25,7 @@ mod error;
 mod fuse;
 mod groups;
 mod handles;
+pub mod init;
 mod inject;
 mod live;
 mod mount;

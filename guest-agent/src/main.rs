@@ -1,4 +1,5 @@
-//! `osxfs-agent`: the agent alone, as one static binary for guests.
+//! `osxfs-agent`: the agent alone, as one static binary for guests. Started as the first process of
+//! a VM it is its init.
 
 use clap::{ArgAction, Parser};
 use guest_agent::MountOptions;
@@ -29,6 +30,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = guest_agent::init::take_over(&arguments) {
+        return code;
+    }
     let cli = Cli::parse();
     let level = ["warn", "info", "debug", "trace"][usize::from(cli.verbose.min(3))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));

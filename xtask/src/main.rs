@@ -5,6 +5,7 @@
 //! | `setup` | installs what the tests need; quick when nothing is to do |
 //! | `test [FILTER]` | every check, from formatting to the end-to-end suites |
 //! | `agent` | builds the guest's program as one static file |
+//! | `image` | makes the kernel and initrd that `osxfs vm run` boots by itself |
 //! | `check-macos` | type-checks the host side for `aarch64-apple-darwin` |
 //! | `bench` | measures what is promised, and fails on a missed budget |
 //! | `fuzz` | runs the fuzz targets of the protocol's decoders |
@@ -16,6 +17,7 @@ mod agent;
 mod bench;
 mod command;
 mod fuzz;
+mod image;
 mod macos;
 mod setup;
 mod test;
@@ -40,6 +42,8 @@ enum Task {
     Test(test::Options),
     /// Build the guest's program as one static file
     Agent,
+    /// Make what `osxfs vm run` boots: Debian's stock cloud kernel, and the agent as init
+    Image,
     /// Type-check the host side for aarch64-apple-darwin
     CheckMacos,
     /// Measure what is promised
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Agent => agent::run(),
+        Task::Image => image::run(),
         Task::CheckMacos => macos::check(),
         #[cfg(target_os = "linux")]
         Task::Bench(benchmark) => bench::run(&benchmark),

@@ -30,6 +30,11 @@ impl Entry {
 pub struct Table(Vec<Entry>);
 
 impl Table {
+    /// All of them.
+    pub fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+
     /// The topmost mount on exactly this path.
     pub fn find(&self, point: &Path) -> Option<&Entry> {
         self.0.iter().rev().find(|entry| entry.point == point)
