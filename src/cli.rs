@@ -1,5 +1,6 @@
 //! The command line, with its help.
 
+use crate::vm::VmArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use host_fs::server::ExportConfig;
 use protocol::{Address, Consistency, OwnershipMode};
@@ -39,6 +40,10 @@ pub enum LogFormat {
 pub enum Command {
     /// Mount a folder on this machine: server and agent in one process.
     Mount(MountArgs),
+    /// Run a Linux guest in a VM, with folders of this host in it.
+    Vm(VmArgs),
+    /// Be the vsock device of a guest that another monitor runs, by vhost-user.
+    Vsock(VsockArgs),
     /// Offer folders to agents over a socket.
     Serve(ServeArgs),
     /// Mount what a server offers. Runs in the guest.
@@ -100,6 +105,30 @@ pub struct ServeArgs {
     /// Where to listen: unix:PATH or vsock:CID:PORT. May be repeated.
     #[arg(long = "listen", value_name = "ADDRESS", required = true)]
     pub listen: Vec<Address>,
+    #[command(flatten)]
+    pub export: ExportArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct VsockArgs {
+    /// The socket that the monitor connects to; QEMU:
+    /// -chardev socket,id=c,path=SOCKET -device vhost-user-vsock-pci,chardev=c, with shared memory.
+    #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    pub vhost_user: PathBuf,
+    /// The guest's number.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..4_294_967_295))]
+    pub cid: u32,
+    /// A folder to offer to the guest at port 1525, with a name (its own by default) and perhaps
+    /// read-only. May be repeated.
+    #[arg(long = "export", value_name = "DIR[:NAME][:ro]")]
+    pub exports: Vec<ExportSpec>,
+    /// Make a socket by which programs of this host reach the guest's ports (`CONNECT port`); the
+    /// guest reaches those that listen on PATH_PORT.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub vsock_path: Option<PathBuf>,
+    /// The same in hyperkit's way, in an existing folder.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub vsock_dir: Option<PathBuf>,
     #[command(flatten)]
     pub export: ExportArgs,
 }

@@ -8,6 +8,8 @@ mod os;
 mod serve;
 mod shell;
 mod status;
+mod vm;
+mod vsock;
 mod watch;
 
 use clap::Parser;
@@ -21,16 +23,22 @@ fn main() -> ExitCode {
     };
     logging::start(&cli.log);
     let result = match cli.command {
+        cli::Command::Vm(args) => return finish(vm::run(args)),
         cli::Command::Mount(args) => os::mount(&args),
         cli::Command::Serve(args) => serve::run(args),
+        cli::Command::Vsock(args) => vsock::run(args),
         cli::Command::Agent(args) => os::agent(&args),
         cli::Command::Status(args) => status::run(&args),
         cli::Command::Watch(args) => watch::run(&args),
         cli::Command::Completions(args) => shell::completions(&args),
         cli::Command::Man(args) => shell::man(&args),
     };
+    finish(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("osxfs: {}", in_one_line(&error));
             ExitCode::FAILURE

@@ -2,6 +2,8 @@
 
 use crate::cli::{AgentArgs, MountArgs};
 use anyhow::{Result, bail};
+use std::path::Path;
+use vmm::virtio::vsock::{Cid, HostSide};
 
 /// Says what to do instead.
 pub fn mount(args: &MountArgs) -> Result<()> {
@@ -15,4 +17,19 @@ pub fn mount(args: &MountArgs) -> Result<()> {
 /// Says where to run it.
 pub fn agent(_args: &AgentArgs) -> Result<()> {
     bail!("the agent mounts by FUSE and runs in the Linux guest: start `osxfs-agent` there")
+}
+
+/// vhost-user hands descriptors of memory over in ways that this system does not have.
+pub struct VhostUser;
+
+impl VhostUser {
+    /// Says so.
+    pub fn bind(_path: &Path, _cid: Cid, _side: HostSide) -> Result<Self> {
+        bail!("vhost-user works on Linux only: here use `osxfs vm run`")
+    }
+
+    /// Never reached.
+    pub fn serve(self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -5,8 +5,10 @@
 mod linux;
 #[cfg(target_os = "linux")]
 pub use linux::{agent, mount};
+#[cfg(target_os = "linux")]
+pub use vmm::vhost_user::VhostUser;
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
-pub use macos::{agent, mount};
+pub use macos::{VhostUser, agent, mount};

@@ -1,0 +1,136 @@
+//! One boot of the guest: its devices, its console, and the ways to it.
+
+use super::console::{self, Kept};
+use super::guest::{self, Guest};
+use super::news::Told;
+use super::plan::Plan;
+use super::signals::Signals;
+use super::{clock, files, terminal};
+use anyhow::{Result, anyhow};
+use std::io::Read;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use vmm::virtio::Device;
+use vmm::virtio::balloon::Balloon;
+use vmm::virtio::block::Block;
+use vmm::virtio::net::{Mac, Net};
+use vmm::virtio::rng::Rng;
+use vmm::virtio::vsock::{Cid, Direction, HostSide, Hyperkit, Port, PortSocket, Vsock};
+use vmm::{Outcome, Stopper, Vm};
+
+/// The guest's number in vsock, if nothing else is said: the first that is free for guests.
+const GUEST: Cid = Cid(3);
+/// How long a guest may take to power off once its command has ended.
+const GOODBYE: Duration = Duration::from_secs(15);
+
+/// A machine that is ready to run.
+pub struct Machine {
+    vm: Vm,
+    guest: Arc<Guest>,
+    kept: Kept,
+}
+
+impl Machine {
+    /// Makes it.
+    pub fn build(plan: &Arc<Plan>, files: &files::Files, signals: &Signals) -> Result<Self> {
+        let has_command = plan.command.is_some();
+        let guest = Arc::new(Guest::default());
+        let say = {
+            let plan = plan.clone();
+            move |version, say: &mut dyn FnMut(&protocol::guest::Start<'_>)| {
+                let size = plan.wants_terminal.then(terminal::size);
+                if let Ok(mut start) = plan.start(clock::time(), size) {
+                    start.version = version;
+                    say(&start);
+                }
+            }
+        };
+        let control = guest::wait(guest.clone(), say, has_command)?;
+        let mut side = sockets(plan);
+        side.ports.insert(guest::PORT, control);
+        files.offer(&mut side);
+        let devices = devices(plan, side)?;
+        let console::Ends { output, input, kept } = console::open(plan)?;
+        let vm = Vm::build(&plan.config, devices, output)?;
+        if let Some(input) = input {
+            type_in(input, vm.input())?;
+        }
+        signals.attend(guest.clone(), vm.stopper(), has_command);
+        Ok(Self { vm, guest, kept })
+    }
+
+    /// Runs it to its end. Returns how that came, what the guest told, and its console.
+    pub fn run(self) -> Result<(Outcome, Told, Kept)> {
+        let Self { vm, guest, kept } = self;
+        watch(guest.clone(), vm.stopper())?;
+        let outcome = vm.run().map_err(|error| anyhow!("{error}{kept}"))?;
+        Ok((outcome, guest.news.get(), kept))
+    }
+}
+
+/// Where programs of this host meet the guest's ports.
+fn sockets(plan: &Plan) -> HostSide {
+    let hyperkit = plan.vsock.as_ref().map(|vsock| Hyperkit {
+        directory: vsock.directory.clone(),
+        forwards: vsock.forwards.iter().copied().map(Port).collect(),
+    });
+    let sockets = plan.ports.iter().map(|of| PortSocket {
+        port: Port(of.port),
+        path: of.socket.clone(),
+        direction: if of.to_guest { Direction::ToGuest } else { Direction::ToHost },
+    });
+    HostSide {
+        hybrid: plan.config.vsock_path.clone(),
+        hyperkit,
+        sockets: sockets.collect(),
+        ..HostSide::default()
+    }
+}
+
+/// In the order in which the guest finds them.
+fn devices(plan: &Plan, side: HostSide) -> Result<Vec<Box<dyn Device>>> {
+    let cid = plan.vsock.as_ref().map_or(GUEST, |vsock| Cid(vsock.cid.into()));
+    let mut devices: Vec<Box<dyn Device>> =
+        vec![Box::new(Vsock::new(cid, side)?), Box::new(Rng::open()?), Box::new(Balloon::new())];
+    for (number, disk) in plan.config.disks.iter().enumerate() {
+        devices.push(Box::new(Block::open(disk, &format!("disk{number}"))?));
+    }
+    if let Some(net) = &plan.config.net {
+        devices.push(Box::new(Net::open(net, plan.mac.map_or_else(Mac::random, Mac))?));
+    }
+    Ok(devices)
+}
+
+/// What is typed goes to the console, until one of them ends.
+fn type_in(mut input: Box<dyn Read + Send>, console: vmm::legacy::Input) -> Result<()> {
+    thread::Builder::new().name("osxfs-typing".into()).spawn(move || {
+        let mut chunk = [0; 256];
+        while let Ok(len @ 1..) = input.read(&mut chunk) {
+            if !console.send(chunk.get(..len).unwrap_or_default()) {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// A guest that has said its last word and does not end is ended.
+fn watch(guest: Arc<Guest>, stopper: Stopper) -> Result<()> {
+    const LOOK: Duration = Duration::from_millis(500);
+    let mut since = None;
+    let watch = move || {
+        loop {
+            thread::sleep(LOOK);
+            let told = guest.news.get();
+            if told.ended.is_none() && told.failed.is_none() {
+                continue;
+            }
+            if since.get_or_insert_with(Instant::now).elapsed() > GOODBYE {
+                return stopper.stop();
+            }
+        }
+    };
+    thread::Builder::new().name("osxfs-goodbye".into()).spawn(watch)?;
+    Ok(())
+}
