@@ -5,7 +5,7 @@ use crate::hypervisor::host_memory;
 use vm_memory::GuestAddress;
 
 /// All of it. Cheap to clone; the mapping ends with the last clone. Addresses are
-/// [`GuestAddress`](vm_memory::GuestAddress).
+/// [`GuestAddress`].
 pub type Memory = vm_memory::GuestMemoryMmap;
 
 /// Maps memory for these ranges of guest addresses: zero, and taken from the host only where it is

@@ -114,8 +114,17 @@ impl Device for Console {
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
     fn activate(&mut self, context: Context) -> io::Result<()> {
-        self.size.0.lock().signal = Some(context.signal.clone());
-        self.task.activate("virtio-console", context)
+        let signal = context.signal.clone();
+        self.task.activate("virtio-console", context)?;
+        let mut shared = self.size.0.lock();
+        shared.signal = Some(signal.clone());
+        let known = (shared.columns, shared.rows) != (0, 0);
+        drop(shared);
+        // Linux asks for the size of a console with one port only when told that it has changed.
+        if known {
+            signal.config_changed();
+        }
+        Ok(())
     }
 
     fn reset(&mut self) {

@@ -11,6 +11,9 @@
 //! thread owns the queues; [`reset`](Device::reset), which returns when the thread has let go of guest
 //! memory; and activated again, or dropped. A driver that breaks the rules of a queue gets
 //! [`needs_reset`](Signal::needs_reset) and nothing more until it resets the device.
+//!
+//! What devices share: [`chain`] checks what a driver hands over, [`ring`] takes it out of a queue and
+//! gives it back, [`worker`] is the thread. A device file says what its device does.
 
 pub mod balloon;
 pub mod block;

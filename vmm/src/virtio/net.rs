@@ -209,12 +209,15 @@ fn deliver(frame: &[u8], mergeable: bool, desk: &mut Desk) -> Result<Delivery, B
     let [low, high] = u16::try_from(chains.len()).unwrap_or(u16::MAX).to_le_bytes();
     let data: [u8; HEADER] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, low, high];
     let mut rest = frame;
+    let mut done = Vec::with_capacity(chains.len());
     for (n, mut chain) in chains.into_iter().enumerate() {
         let header = if n == 0 { chain.writable.write(&memory, &data)? } else { 0 };
         let written = chain.writable.write(&memory, rest)?;
         rest = rest.get(written..).unwrap_or_default();
-        ring.complete(chain.head, header + written)?;
+        done.push((chain.head, header + written));
     }
+    // A driver that finds the first buffer expects the others to be there.
+    ring.complete_together(&done)?;
     Ok(Delivery::Done)
 }
 

@@ -10,6 +10,7 @@ use super::{Broken, Signal};
 use crate::memory::Memory;
 use std::sync::Arc;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Address, Bytes, GuestAddress};
 
 /// Chains that are taken out of a queue in one go.
 pub const TURN: u32 = 256;
@@ -28,6 +29,8 @@ pub struct Ring {
     cut_short: bool,
     /// Whether something was given back that the driver may not know of.
     owed: bool,
+    /// Whether several were given back at once, of which the queue counts one.
+    uncounted: bool,
 }
 
 impl Ring {
@@ -41,6 +44,7 @@ impl Ring {
             left: TURN,
             cut_short: false,
             owed: false,
+            uncounted: false,
         }
     }
 
@@ -104,14 +108,46 @@ impl Ring {
         self.queue.add_used(&self.memory, head, written).map_err(|_| Broken::Head { head })
     }
 
+    /// Gives chains (head, bytes written) back that belong together: the driver sees all of them or none.
+    ///
+    /// # Errors
+    /// A chain's head is none of the queue, or they are more than it has.
+    pub fn complete_together(&mut self, chains: &[(u16, usize)]) -> Result<(), Broken> {
+        let Some((&(last, last_written), before)) = chains.split_last() else { return Ok(()) };
+        let size = self.queue.size();
+        if chains.len() > usize::from(size) {
+            return Err(Broken::Head { head: last });
+        }
+        // The entries of the used ring (virtio 1.2, 2.7.8) are written first; its index, which makes
+        // them visible, moves with the last one.
+        let mut next = self.queue.next_used();
+        for &(head, written) in before {
+            if head >= size {
+                return Err(Broken::Head { head });
+            }
+            let written = u32::try_from(written).unwrap_or(u32::MAX);
+            let entry = u64::from(head) | u64::from(written) << 32;
+            let offset = 4 + 8 * u64::from(next % size);
+            let place = GuestAddress(self.queue.used_ring()).checked_add(offset);
+            let place = place.ok_or(Broken::Memory)?;
+            self.memory.write_obj(entry.to_le(), place).map_err(|_| Broken::Memory)?;
+            next = next.wrapping_add(1);
+        }
+        self.queue.set_next_used(next);
+        self.uncounted |= !before.is_empty();
+        self.complete(last, last_written)
+    }
+
     /// Tells the driver of what was given back, if it wants to know. Done by the worker after each
     /// turn; earlier if the rest of the turn takes long.
     ///
     /// # Errors
     /// The ring cannot be read.
     pub fn flush(&mut self) -> Result<(), Broken> {
+        let uncounted = std::mem::take(&mut self.uncounted);
         if std::mem::take(&mut self.owed)
-            && self.queue.needs_notification(&self.memory).map_err(|_| Broken::Memory)?
+            && (self.queue.needs_notification(&self.memory).map_err(|_| Broken::Memory)?
+                || uncounted)
         {
             self.signal.used(self.index);
         }

@@ -68,8 +68,15 @@ fn run(code: &Code, cpus: u16, stop: bool) -> Option<(Outcome, Vec<u8>)> {
         }
         vm => vm.unwrap(),
     };
+    let stopper = vm.stopper();
     if stop {
-        vm.stopper().stop();
+        stopper.stop();
+    } else {
+        // A guest that does not end is not waited for.
+        thread::spawn(move || {
+            thread::sleep(Duration::from_secs(20));
+            stopper.stop();
+        });
     }
     match vm.run() {
         Err(error @ Error::PoorHypervisor { .. }) => {

@@ -162,9 +162,11 @@ fn an_input_that_cannot_be_waited_for_is_read_to_its_end() {
 #[test]
 fn the_guest_learns_the_size_of_the_window() {
     let Setup { mut driver, mut console, .. } = setup(Overflow::Wait);
+    console.size().set(80, 25);
     console.activate(driver.context(0)).unwrap();
+    assert_eq!(driver.signal.so_far().config_changes, 1, "of the size that it has");
     console.size().set(132, 43);
-    assert_eq!(driver.signal.so_far().config_changes, 1);
+    assert_eq!(driver.signal.so_far().config_changes, 2);
     let mut size = [0; 4];
     console.read_config(0, &mut size);
     assert_eq!(size, [132, 0, 43, 0]);

@@ -96,6 +96,29 @@ fn a_large_frame_is_spread_over_buffers_that_may_come_late() {
 }
 
 #[test]
+fn the_buffers_of_a_frame_are_given_back_at_once() {
+    let (mut network, mut net, mut driver) = setup();
+    net.activate(driver.context(1 << VIRTIO_NET_F_MRG_RXBUF)).unwrap();
+    for n in 0..2000_u32 {
+        let first = driver.send(0, &[Part::Write(40)]);
+        let others = 7;
+        for _ in 0..others {
+            driver.send(0, &[Part::Write(40)]);
+        }
+        network.write_all(&on_the_wire(&frame(n as u8, 8 * 40 - HEADER))).unwrap();
+        let used = loop {
+            if let Some(used) = driver.queues[0].collect() {
+                break used;
+            }
+            std::hint::spin_loop();
+        };
+        assert_eq!(driver.written(&first, used.len)[10..12], [others + 1, 0]);
+        let there = (0..others).map_while(|_| driver.queues[0].collect()).count();
+        assert_eq!(there, usize::from(others), "frame {n}");
+    }
+}
+
+#[test]
 fn a_turn_that_ends_within_a_frame_is_taken_up_again() {
     let (mut network, ours) = UnixStream::pair().unwrap();
     let link = Link::over_stream(ours).unwrap();

@@ -316,11 +316,6 @@ impl Connection {
         (self.allowance.size(), self.allowance.tell())
     }
 
-    /// The size of the buffer that the guest was promised.
-    pub fn buffer(&self) -> u32 {
-        self.allowance.size()
-    }
-
     /// After how many bytes taken by the host's side the guest is worth telling.
     pub fn step(&self) -> u32 {
         self.allowance.step(self.window.size())

@@ -224,7 +224,7 @@ impl Engine {
         for key in keys {
             self.end(key, Instant::now());
         }
-        self.muxer = Muxer::new(self.host.cid);
+        self.muxer.clear();
         // They would wait for a guest that never heard of them.
         for token in std::mem::take(&mut self.clients).into_keys() {
             self.sources.remove(&token);
@@ -261,7 +261,7 @@ impl Engine {
                 self.muxer.readable(key);
             }
             Event::Data(key) => {
-                let (_, step) = self.muxer.buffer(key);
+                let step = self.muxer.step(key);
                 let taken = match self.ends.get_mut(&key) {
                     Some(End::Program(tail)) => tail.push(memory, &mut payload, step)?,
                     Some(End::Socket(socket)) => {
@@ -290,17 +290,17 @@ impl Engine {
 
     /// Finds somebody for a connection that the guest asks for.
     fn offer(&mut self, key: Key) {
-        let (buffer, _) = self.muxer.buffer(key);
+        let Some(permit) = self.muxer.permit(key) else { return };
         match self.host.find(key.local) {
             Found::Program(program) => {
-                let (stream, tail) = stream::pair(key, buffer as usize, self.bell.clone());
+                let (stream, tail) = stream::pair(key, permit, self.bell.clone());
                 self.ends.insert(key, End::Program(tail));
                 self.muxer.accept(key);
                 program.accept(key.peer, stream);
             }
             Found::Socket(stream) => match self.register(stream, Source::End(key)) {
                 Some((token, stream)) => {
-                    let socket = Socket::new(stream, token, buffer as usize);
+                    let socket = Socket::new(stream, token, permit);
                     self.ends.insert(key, End::Socket(socket));
                     self.muxer.accept(key);
                 }

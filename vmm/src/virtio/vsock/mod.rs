@@ -10,6 +10,7 @@
 //! `engine` moves the bytes, on one thread; whoever owns the queues drives it: [`device`] for our own
 //! monitor, `vhost_user` for others.
 
+mod budget;
 pub mod connection;
 mod credit;
 pub mod device;

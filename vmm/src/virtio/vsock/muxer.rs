@@ -3,24 +3,20 @@
 //!
 //! Packets of the guest are led to their connection, or answered with `Reset` where there is none.
 //! Whoever has something for the guest waits in one line, and after one packet goes to its end: no
-//! connection can keep another from its turn. Numbers are bounded: connections, bytes that guests may
-//! have us hold, and resets that wait. A guest that takes no resets is not listened to
+//! connection can keep another from its turn. Numbers are bounded: connections and bytes that guests
+//! may have us hold ([`budget`](super::budget)), and resets that wait. A guest that takes no resets is not listened to
 //! ([`Muxer::is_congested`]) until it does.
 
+use super::budget::{Budget, Permit};
 use super::connection::{Connection, Next, Reaction};
 use super::packet::{Address, Header, Op, STREAM, Shutdown};
 use super::{Cid, Port};
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
-/// Most connections at a time.
-pub const MAX_CONNECTIONS: usize = 1024;
 /// Resets that may wait for the guest before it is not listened to.
 const MAX_RESETS: usize = 256;
-/// What a connection may have us hold: at most, at least, and all together beyond the least.
-const BUFFER: u32 = 1 << 20;
-const LEAST_BUFFER: u32 = 64 << 10;
-const ALL_BUFFERS: u64 = 64 << 20;
 /// Ports that the host's side of a connection to the guest is given.
 const FIRST_PORT: u32 = 1 << 30;
 
@@ -66,6 +62,7 @@ pub enum Packet {
 
 struct Entry {
     connection: Connection,
+    permit: Arc<Permit>,
     in_line: bool,
     wakes: Option<Instant>,
 }
@@ -78,8 +75,7 @@ pub struct Muxer {
     line: VecDeque<Key>,
     resets: VecDeque<Header>,
     timers: BTreeSet<(Instant, Key)>,
-    /// Bytes promised to the guest beyond the least.
-    promised: u64,
+    budget: Arc<Budget>,
     next_port: u32,
 }
 
@@ -92,7 +88,7 @@ impl Muxer {
             line: VecDeque::new(),
             resets: VecDeque::new(),
             timers: BTreeSet::new(),
-            promised: 0,
+            budget: Arc::default(),
             next_port: FIRST_PORT,
         }
     }
@@ -124,12 +120,13 @@ impl Muxer {
             return Event::Nothing;
         }
         let Some(entry) = self.connections.get_mut(&key) else {
-            if header.op != Op::Request as u16 || self.connections.len() >= MAX_CONNECTIONS {
+            let asks = header.op == Op::Request as u16;
+            let Some(permit) = asks.then(|| self.budget.permit()).flatten() else {
                 self.reject(header);
                 return Event::Nothing;
-            }
-            let connection = Connection::offered(header, self.promise());
-            self.insert(key, connection);
+            };
+            let connection = Connection::offered(header, permit.buffer());
+            self.insert(key, connection, permit);
             return Event::Requested(key);
         };
         let event = match entry.connection.receive(header, now) {
@@ -173,9 +170,7 @@ impl Muxer {
 
     /// The host asks for a connection to a port of the guest; none if there are too many.
     pub fn connect(&mut self, peer: Port, now: Instant) -> Option<Key> {
-        if self.connections.len() >= MAX_CONNECTIONS {
-            return None;
-        }
+        let permit = self.budget.permit()?;
         let key = loop {
             let local = Port(self.next_port);
             // Below the range are the ports that people choose, and the last one means "any".
@@ -188,8 +183,8 @@ impl Muxer {
                 break key;
             }
         };
-        let connection = Connection::requested(self.promise(), now);
-        self.insert(key, connection);
+        let connection = Connection::requested(permit.buffer(), now);
+        self.insert(key, connection, permit);
         Some(key)
     }
 
@@ -218,11 +213,20 @@ impl Muxer {
         self.connections.get(&key).map_or(Shutdown::all(), |entry| entry.connection.peer())
     }
 
-    /// How many bytes the guest may have us hold for this connection, and after how many that were
-    /// taken it is worth telling it.
-    pub fn buffer(&self, key: Key) -> (u32, u32) {
-        let entry = self.connections.get(&key);
-        entry.map_or((0, 1), |entry| (entry.connection.buffer(), entry.connection.step()))
+    /// The permit of a connection, for whatever holds bytes of it.
+    pub fn permit(&self, key: Key) -> Option<Arc<Permit>> {
+        self.connections.get(&key).map(|entry| entry.permit.clone())
+    }
+
+    /// After how many bytes that were taken the guest is worth telling.
+    pub fn step(&self, key: Key) -> u32 {
+        self.connections.get(&key).map_or(1, |entry| entry.connection.step())
+    }
+
+    /// Forgets all connections: the guest that knew them is gone. What is still held of them counts on.
+    pub fn clear(&mut self) {
+        let budget = self.budget.clone();
+        *self = Self { budget, ..Self::new(self.cid) };
     }
 
     /// Whether there may be something to send.
@@ -304,14 +308,13 @@ impl Muxer {
         }
     }
 
-    fn insert(&mut self, key: Key, connection: Connection) {
-        self.connections.insert(key, Entry { connection, in_line: false, wakes: None });
+    fn insert(&mut self, key: Key, connection: Connection, permit: Arc<Permit>) {
+        self.connections.insert(key, Entry { connection, permit, in_line: false, wakes: None });
         self.settle(key);
     }
 
     fn remove(&mut self, key: Key) {
         if let Some(entry) = self.connections.remove(&key) {
-            self.promised -= u64::from(entry.connection.buffer() - LEAST_BUFFER);
             if let Some(at) = entry.wakes {
                 self.timers.remove(&(at, key));
             }
@@ -326,14 +329,6 @@ impl Muxer {
         let header = self.header(key, Op::Reset, 0);
         self.remove(key);
         self.resets.push_back(header);
-    }
-
-    /// The buffer of a new connection: the more others have, the smaller.
-    fn promise(&mut self) -> u32 {
-        let left = ALL_BUFFERS - self.promised;
-        let extra = (left / 16).min(u64::from(BUFFER - LEAST_BUFFER));
-        self.promised += extra;
-        LEAST_BUFFER + extra as u32
     }
 
     fn control(&self, op: Op) -> Header {

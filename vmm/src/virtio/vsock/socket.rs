@@ -4,6 +4,7 @@
 //! taken when the socket has taken it. In the other direction it reads ahead: most guests take packets
 //! of four kilobytes, for each of which a system call would be too much.
 
+use super::budget::Permit;
 use super::fifo::Fifo;
 use super::packet::Slot;
 use super::stream::Filled;
@@ -14,6 +15,7 @@ use mio::Token;
 use mio::net::UnixStream;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 
 /// Bytes that are read ahead at most.
 const AHEAD: usize = 64 << 10;
@@ -31,19 +33,21 @@ pub(super) struct Socket {
     finishing: bool,
     /// Nobody reads at its other end.
     deaf: bool,
+    _permit: Arc<Permit>,
 }
 
 impl Socket {
-    /// One for whose connection the guest may send `limit` bytes ahead.
-    pub fn new(stream: UnixStream, token: Token, limit: usize) -> Self {
+    /// One for whose connection the guest may send as much ahead as `permit` says.
+    pub fn new(stream: UnixStream, token: Token, permit: Arc<Permit>) -> Self {
         Self {
             stream,
             token,
             awaits_word: false,
-            kept: Fifo::new(limit),
+            kept: Fifo::new(permit.buffer() as usize),
             ahead: Fifo::new(AHEAD),
             finishing: false,
             deaf: false,
+            _permit: permit,
         }
     }
 

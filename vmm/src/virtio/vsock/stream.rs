@@ -15,6 +15,7 @@
 //! Locks: each direction has one; none is held while another is taken, except that the bell is rung
 //! under them. The bell's is a leaf.
 
+use super::budget::Permit;
 use super::fifo::Fifo;
 use super::muxer::Key;
 use super::packet::Slot;
@@ -66,6 +67,7 @@ struct Pipe {
     bell: Arc<Bell>,
     down: Half,
     up: Half,
+    _permit: Arc<Permit>,
 }
 
 struct Half {
@@ -148,7 +150,7 @@ impl Stream {
     /// Closes one direction or both, for this end. A guest reads what was written before, and then
     /// the end; what it sends to a stream that is not read any more is dropped.
     pub fn shutdown(&self, how: Shutdown) {
-        let Pipe { key, bell, down, up } = &*self.pipe;
+        let Pipe { key, bell, down, up, .. } = &*self.pipe;
         if matches!(how, Shutdown::Write | Shutdown::Both) {
             up.close(true, false);
         }
@@ -247,10 +249,11 @@ pub(super) struct Tail {
     pipe: Arc<Pipe>,
 }
 
-/// A connection of this name: the program's end, and the engine's. The guest may send `limit` bytes
-/// ahead.
-pub(super) fn pair(key: Key, limit: usize, bell: Arc<Bell>) -> (Stream, Tail) {
-    let pipe = Arc::new(Pipe { key, bell, down: Half::new(limit), up: Half::new(UP) });
+/// A connection of this name: the program's end, and the engine's. The guest may send as much ahead as
+/// `permit` says.
+pub(super) fn pair(key: Key, permit: Arc<Permit>, bell: Arc<Bell>) -> (Stream, Tail) {
+    let down = Half::new(permit.buffer() as usize);
+    let pipe = Arc::new(Pipe { key, bell, down, up: Half::new(UP), _permit: permit });
     (Stream { pipe: pipe.clone() }, Tail { pipe })
 }
 

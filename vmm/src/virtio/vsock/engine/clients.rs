@@ -123,10 +123,10 @@ impl Engine {
     /// Asks the guest for a connection for a client.
     fn connect(&mut self, stream: UnixStream, port: Port, awaits_word: bool, now: Instant) {
         let Some(key) = self.muxer.connect(port, now) else { return };
-        let (buffer, _) = self.muxer.buffer(key);
+        let Some(permit) = self.muxer.permit(key) else { return };
         match self.register(stream, Source::End(key)) {
             Some((token, stream)) => {
-                let mut socket = Socket::new(stream, token, buffer as usize);
+                let mut socket = Socket::new(stream, token, permit);
                 socket.awaits_word = awaits_word;
                 self.ends.insert(key, End::Socket(socket));
             }

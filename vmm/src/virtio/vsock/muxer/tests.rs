@@ -1,4 +1,5 @@
 use super::*;
+use crate::virtio::vsock::budget::MAX_CONNECTIONS;
 use crate::virtio::vsock::connection::{LINGER, REQUEST_TIMEOUT};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -87,7 +88,7 @@ fn another_kind_of_socket_and_another_machine_are_refused_in_their_own_name() {
 #[test]
 fn a_guest_that_breaks_the_rules_loses_the_connection_and_no_other() {
     let now = Instant::now();
-    let whole = Muxer::new(GUEST).promise();
+    let whole = Arc::new(Budget::default()).permit().unwrap().buffer();
     let wrong = [
         packet(Op::Request, 80, 1000),
         packet(Op::Response, 80, 1000),
@@ -155,7 +156,7 @@ fn data_on_its_way_when_the_host_left_is_dropped_without_breaking_anything() {
     let now = Instant::now();
     let mut muxer = established(now);
     muxer.shutdown(key(80, 1000), Shutdown::RECEIVE);
-    let (buffer, _) = muxer.buffer(key(80, 1000));
+    let buffer = muxer.permit(key(80, 1000)).unwrap().buffer();
     for _ in 0..3 {
         let data = Header { len: buffer / 2, ..packet(Op::Data, 80, 1000) };
         assert_eq!(muxer.receive(&data, now), Event::Nothing);
@@ -196,24 +197,36 @@ fn an_answer_in_time_ends_the_waiting() {
 }
 
 #[test]
-fn connections_and_what_they_may_hold_are_bounded() {
+fn connections_are_bounded() {
     let now = Instant::now();
     let mut muxer = Muxer::new(GUEST);
-    let mut held = 0;
     for peer in 0..2 * MAX_CONNECTIONS as u32 {
-        if let Event::Requested(key) = muxer.receive(&packet(Op::Request, 80, peer), now) {
-            muxer.accept(key);
-            held += u64::from(muxer.buffer(key).0);
-        }
+        muxer.receive(&packet(Op::Request, 80, peer), now);
+        muxer.accept(key(80, peer));
         muxer.next(now);
     }
     assert_eq!(muxer.len(), MAX_CONNECTIONS);
     assert!(muxer.connect(Port(1), now).is_none());
-    assert!(held <= ALL_BUFFERS + MAX_CONNECTIONS as u64 * u64::from(LEAST_BUFFER));
-    for peer in 0..MAX_CONNECTIONS as u32 {
-        muxer.receive(&packet(Op::Reset, 80, peer), now);
+    muxer.receive(&packet(Op::Reset, 80, 0), now);
+    assert!(muxer.connect(Port(1), now).is_some());
+}
+
+#[test]
+fn what_is_held_of_a_connection_counts_when_it_is_over() {
+    let now = Instant::now();
+    let mut muxer = Muxer::new(GUEST);
+    let mut held = Vec::new();
+    for _ in 0..2 * MAX_CONNECTIONS {
+        muxer.receive(&packet(Op::Request, 80, 1000), now);
+        held.extend(muxer.permit(key(80, 1000)));
+        muxer.receive(&packet(Op::Reset, 80, 1000), now);
+        muxer.next(now);
     }
-    assert_eq!((muxer.len(), muxer.promised, muxer.line.len()), (0, 0, 0));
+    assert_eq!((muxer.len(), held.len()), (0, MAX_CONNECTIONS));
+    muxer.clear();
+    assert!(muxer.connect(Port(1), now).is_none());
+    held.pop();
+    assert!(muxer.connect(Port(1), now).is_some());
 }
 
 #[test]
@@ -228,6 +241,18 @@ fn a_guest_that_takes_no_resets_is_not_listened_to_until_it_does() {
     assert!(heard <= 1000);
     assert!(muxer.next(now).is_some());
     assert!(!muxer.is_congested());
+}
+
+#[test]
+fn a_guest_that_comes_and_goes_and_takes_nothing_leaves_nothing_behind() {
+    let now = Instant::now();
+    let mut muxer = Muxer::new(GUEST);
+    for _ in 0..10_000 {
+        muxer.receive(&packet(Op::Request, 80, 1000), now);
+        muxer.accept(key(80, 1000));
+        muxer.receive(&packet(Op::Reset, 80, 1000), now);
+    }
+    assert_eq!((muxer.line.len(), muxer.timers.len(), muxer.resets.len()), (0, 0, 0));
 }
 
 #[test]
@@ -253,7 +278,7 @@ fn every_connection_has_its_turn() {
 fn what_is_due_stays_due_until_there_is_a_place_for_it() {
     let now = Instant::now();
     let mut muxer = established(now);
-    let (buffer, _) = muxer.buffer(key(80, 1000));
+    let buffer = muxer.permit(key(80, 1000)).unwrap().buffer();
     let data = Header { len: buffer, buf_alloc: 8 << 20, ..packet(Op::Data, 80, 1000) };
     muxer.receive(&data, now);
     muxer.forwarded(key(80, 1000), buffer);

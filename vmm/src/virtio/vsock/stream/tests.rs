@@ -1,6 +1,7 @@
 use super::*;
 use crate::virtio::test_utils::{Driver, Part};
 use crate::virtio::vsock::Port;
+use crate::virtio::vsock::budget::Budget;
 use crate::virtio::worker::Desk;
 use std::thread;
 
@@ -13,12 +14,12 @@ struct Bench {
     tail: Tail,
 }
 
-fn bench(limit: usize) -> Bench {
+fn bench() -> Bench {
     let bell = Arc::new(Bell::new().unwrap());
     let mut driver = Driver::new(&[16]);
     let desk = driver.desk(0);
     let key = Key { local: Port(1), peer: Port(2) };
-    let (stream, tail) = pair(key, limit, bell.clone());
+    let (stream, tail) = pair(key, Arc::new(Budget::default()).permit().unwrap(), bell.clone());
     Bench { driver, desk, bell, stream, tail }
 }
 
@@ -47,7 +48,7 @@ impl Bench {
 
 #[test]
 fn what_the_guest_sends_is_read_and_then_the_end() {
-    let mut bench = bench(1000);
+    let mut bench = bench();
     assert_eq!(bench.push(b"hello, "), 0);
     assert_eq!(bench.push(b"world"), 0);
     bench.tail.finish();
@@ -58,7 +59,7 @@ fn what_the_guest_sends_is_read_and_then_the_end() {
 
 #[test]
 fn a_reader_waits_until_there_is_something() {
-    let mut bench = bench(1000);
+    let mut bench = bench();
     thread::scope(|scope| {
         let stream = &bench.stream;
         let reader = scope.spawn(move || {
@@ -79,7 +80,7 @@ fn a_reader_waits_until_there_is_something() {
 
 #[test]
 fn the_bell_rings_once_for_many_writes_and_again_after_it_was_found_empty() {
-    let mut bench = bench(1000);
+    let mut bench = bench();
     for _ in 0..5 {
         assert_eq!((&bench.stream).write(b"ab").unwrap(), 2);
     }
@@ -95,7 +96,7 @@ fn the_bell_rings_once_for_many_writes_and_again_after_it_was_found_empty() {
 
 #[test]
 fn the_engine_hears_of_what_was_read_when_it_is_worth_it() {
-    let mut bench = bench(1000);
+    let mut bench = bench();
     bench.push(&[7; 150]);
     let mut buf = [0; 60];
     assert_eq!((&bench.stream).read(&mut buf).unwrap(), 60);
@@ -108,7 +109,7 @@ fn the_engine_hears_of_what_was_read_when_it_is_worth_it() {
 
 #[test]
 fn a_frame_in_pieces_is_one_write() {
-    let mut bench = bench(1000);
+    let mut bench = bench();
     let parts = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"body")];
     assert_eq!((&bench.stream).write_vectored(&parts).unwrap(), 8);
     assert_eq!(bench.fill(100), (Filled::Bytes(8), b"headbody".to_vec()));
@@ -116,7 +117,7 @@ fn a_frame_in_pieces_is_one_write() {
 
 #[test]
 fn a_writer_waits_for_room_and_everything_arrives() {
-    let mut bench = bench(1000);
+    let mut bench = bench();
     let data: Vec<u8> = (0..3 * UP as u32).map(|n| (n / 3) as u8).collect();
     let (stream, bell) = (bench.stream, bench.bell.clone());
     let writer = thread::spawn({
@@ -145,7 +146,7 @@ fn a_writer_waits_for_room_and_everything_arrives() {
 
 #[test]
 fn a_half_closed_stream_goes_on_in_the_other_direction() {
-    let mut bench = bench(1000);
+    let mut bench = bench();
     (&bench.stream).write_all(b"last").unwrap();
     bench.stream.shutdown(Shutdown::Write);
     assert_eq!(bench.fill(100).1, b"last");
@@ -158,7 +159,7 @@ fn a_half_closed_stream_goes_on_in_the_other_direction() {
 
 #[test]
 fn what_nobody_will_read_is_dropped_and_counted() {
-    let mut bench = bench(1000);
+    let mut bench = bench();
     bench.push(b"lost");
     bench.stream.shutdown(Shutdown::Read);
     assert_eq!(bench.rung(), 1);
@@ -169,7 +170,7 @@ fn what_nobody_will_read_is_dropped_and_counted() {
 
 #[test]
 fn a_connection_that_is_gone_ends_reads_and_fails_writes_also_of_those_who_wait() {
-    let Bench { stream, tail, .. } = bench(1000);
+    let Bench { stream, tail, .. } = bench();
     thread::scope(|scope| {
         let stream = &stream;
         let reader = scope.spawn(move || {
@@ -191,7 +192,7 @@ fn a_connection_that_is_gone_ends_reads_and_fails_writes_also_of_those_who_wait(
 
 #[test]
 fn a_read_waits_no_longer_than_it_may() {
-    let bench = bench(1000);
+    let bench = bench();
     bench.stream.set_read_timeout(Some(Duration::from_millis(1)));
     let error = (&bench.stream).read(&mut [0; 10]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);

@@ -148,6 +148,31 @@ fn a_guest_without_receive_buffers_costs_nothing_and_loses_nothing() {
     assert!(all == data);
 }
 
+#[test]
+fn a_guest_that_sends_without_taking_is_heard_to_the_end_when_it_takes() {
+    let mut bench = bench(hybrid);
+    bench.vsock.reset();
+    bench.posted.clear();
+    bench.vsock.activate(bench.guest.context(0)).unwrap();
+    let request = packet(Op::Request, 9999, 1).encode();
+    let whole = u32::from(QUEUE_SIZES[TX]);
+    for _ in 0..whole {
+        bench.guest.send(TX, &[Part::Read(&request)]);
+    }
+    (0..whole).for_each(|_| _ = bench.guest.wait(TX));
+    // No more of them are heard than answers may wait.
+    for _ in 0..50 {
+        bench.guest.send(TX, &[Part::Read(&request)]);
+    }
+    // Many buffers, and the device is told once.
+    for _ in 0..QUEUE_SIZES[RX] {
+        let sent = bench.guest.queues[RX].lay(&[Part::Write(HEADER as u32)]);
+        bench.guest.queues[RX].offer(sent.head);
+    }
+    bench.guest.events[RX].signal();
+    (0..50).for_each(|_| _ = bench.guest.wait(TX));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]

@@ -124,3 +124,52 @@ fn a_guest_that_resets_ends_the_program_s_reads_after_what_came_before() {
     assert_eq!(all, b"last words");
     eventually("its writes fail", || (&stream).write(b"x").is_err());
 }
+
+#[test]
+fn all_packets_that_there_are_go_in_one_turn_with_one_interrupt() {
+    let (mut bench, streams) = program();
+    bench.vsock.reset();
+    bench.posted.clear();
+    let (mut driver, _stop) = bench.vsock.driver(bench.guest.context(0)).unwrap();
+    bench.post(30);
+    bench.guest.send(TX, &[Part::Read(&packet(Op::Request, 1525, 77).encode())]);
+    while driver.turn() {}
+    let (_, stream) = streams.recv().unwrap();
+    (&stream).write_all(&pattern(100_000)).unwrap();
+    driver.look(Some(Duration::ZERO)).unwrap();
+    let before = bench.guest.signal.so_far().used.len();
+    driver.turn();
+    assert_eq!(bench.guest.signal.so_far().used[before..], [RX as u16]);
+    // The answer to the request, and as much in each packet as its buffer holds.
+    let mut packets = Vec::new();
+    while let Some(used) = bench.guest.queues[RX].collect() {
+        packets.push(used.len);
+    }
+    let full = packets.iter().filter(|&&len| len == bench.buffer).count();
+    assert_eq!(full, 100_000 / 4096, "{packets:?}");
+}
+
+#[test]
+fn a_guest_that_sends_and_leaves_again_and_again_does_not_fill_the_host() {
+    let (mut bench, streams) = program();
+    // The program is busy and looks at none of its connections.
+    let mut came = 0;
+    for peer in 0.. {
+        assert!(peer < 5000, "it is never refused");
+        bench.send(&packet(Op::Request, 1525, peer), &[]);
+        if bench.receive().0.op == Op::Reset as u16 {
+            break;
+        }
+        bench.send(&packet(Op::Data, 1525, peer), b"unread");
+        bench.send(&shutdown(Shutdown::all(), 1525, peer), &[]);
+        bench.expect(Op::Reset);
+        came += 1;
+    }
+    let unread: Vec<_> = streams.try_iter().collect();
+    assert_eq!(unread.len(), came);
+    let mut all = Vec::new();
+    (&unread[0].1).read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"unread");
+    drop(unread);
+    bench.connect(1525, 6000);
+}
