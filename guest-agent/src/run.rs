@@ -61,12 +61,14 @@ pub fn run_with<T>(
     wire::connect(server, client.clone())?;
     let mut running = Vec::new();
     for MountSpec { export, point } in mounts {
-        let mount = Mount::start(client.clone(), export, point, options)?;
-        // Whoever started the agent may have closed its output.
-        let _ = writeln!(std::io::stdout(), "mounted {export} at {}", mount.point().display());
-        running.push(Arc::new(mount));
+        running.push(Arc::new(Mount::start(client.clone(), export, point, options)?));
     }
     let _company = ready(&running);
+    for mount in &running {
+        let (export, point) = (mount.export(), mount.point().display());
+        // Whoever started the agent may have closed its output.
+        let _ = writeln!(std::io::stdout(), "mounted {export} at {point}");
+    }
     ending.wait(&running)
 }
 
