@@ -18,6 +18,7 @@
 mod affinity;
 mod bell;
 pub mod client;
+pub mod clock;
 mod coherence;
 mod counters;
 mod errands;

@@ -24,6 +24,13 @@ struct Cli {
     /// Refuse writing, whatever the server allows.
     #[arg(long)]
     read_only: bool,
+    /// Make mount points that are not there.
+    #[arg(long)]
+    make_points: bool,
+    /// Set this machine's clock by the server's where they differ by more than a second, as after a
+    /// sleep of the host.
+    #[arg(long)]
+    keep_clock: bool,
     /// Log more: -v what happens, -vv how, -vvv every request.
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -43,6 +50,17 @@ fn main() -> ExitCode {
         read_only: cli.read_only,
         ..MountOptions::default()
     };
+    if cli.make_points {
+        for spec in &cli.mounts {
+            // What does not work is said by whoever uses it.
+            let _ = std::fs::create_dir_all(&spec.point);
+        }
+    }
+    if cli.keep_clock
+        && let Err(error) = guest_agent::clock::keep(cli.connect.clone())
+    {
+        eprintln!("osxfs-agent: the clock is not kept: {error}");
+    }
     match run(&cli.connect, &cli.mounts, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -9,49 +9,121 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 use vmm::Console;
+use vmm::legacy::Input;
 
 /// How much is kept of a console that nobody watches.
 const KEPT: usize = 64 * 1024;
+/// How long until it is looked again whether somebody has a pseudo terminal open.
+const AWAY: Duration = Duration::from_millis(200);
 /// How many lines of it are shown.
 const SHOWN: usize = 12;
 
-/// Both ends of a console.
-pub struct Ends {
-    pub output: Box<dyn Write + Send>,
-    /// What is typed, if anything can be.
-    pub input: Option<Box<dyn Read + Send>>,
+/// The guest's console. It outlives the guest: one that starts again goes on with it.
+pub struct Open {
+    output: Arc<Mutex<Output>>,
+    typing: Option<Arc<Typing>>,
     /// Shows what it said.
     pub kept: Kept,
 }
 
-/// Opens it. With a command, standard input and output are the command's, and the console has
-/// standard error.
-pub fn open(plan: &Plan) -> Result<Ends> {
-    let has_command = plan.command.is_some();
-    let kept = Kept::default();
-    let log = plan.console_log.as_deref().map(append).transpose()?;
-    let ends = |output: Box<dyn Write + Send>, input: Option<Box<dyn Read + Send>>| Ends {
-        output: Box::new(Both { output, log, kept: kept.clone() }),
-        input,
-        kept: kept.clone(),
-    };
-    Ok(match &plan.console {
-        None => ends(Box::new(io::sink()), None),
-        Some(Console::Stdio) if has_command => ends(Box::new(io::stderr()), None),
-        Some(Console::Stdio) => ends(Box::new(io::stdout()), Some(Box::new(io::stdin()))),
-        Some(Console::Pty) => {
-            let (terminal, name) = pseudo_terminal().context("no pseudo terminal can be had")?;
-            eprintln!("osxfs: the guest's console is {name}\r");
-            if let Some(place) = &plan.console_link {
-                link(place, &name)?;
-            }
-            let input = terminal.try_clone()?;
-            ends(Box::new(terminal), Some(Box::new(input)))
+impl Open {
+    /// Opens it. With a command, standard input and output are the command's, and the console has
+    /// standard error.
+    pub fn new(plan: &Plan) -> Result<Self> {
+        let (output, input): (Box<dyn Write + Send>, Option<Box<dyn Read + Send>>) =
+            match &plan.console {
+                None => (Box::new(io::sink()), None),
+                Some(Console::Stdio) if plan.command.is_some() => (Box::new(io::stderr()), None),
+                Some(Console::Stdio) => (Box::new(io::stdout()), Some(Box::new(io::stdin()))),
+                Some(Console::Pty) => {
+                    let (terminal, name) =
+                        pseudo_terminal().context("no pseudo terminal can be had")?;
+                    eprintln!("osxfs: the guest's console is {name}\r");
+                    if let Some(place) = &plan.console_link {
+                        link(place, &name)?;
+                    }
+                    let input = terminal.try_clone()?;
+                    (Box::new(terminal), Some(Box::new(input)))
+                }
+                Some(Console::File(path)) => (Box::new(append(path)?), None),
+            };
+        let log = plan.console_log.as_deref().map(append).transpose()?;
+        let kept = Kept::default();
+        let output = Arc::new(Mutex::new(Output { output, log, kept: kept.clone() }));
+        let typing = input.map(Typing::start).transpose()?;
+        Ok(Self { output, typing, kept })
+    }
+
+    /// Where a guest writes.
+    pub fn output(&self) -> Box<dyn Write + Send> {
+        Box::new(Handle(self.output.clone()))
+    }
+
+    /// What is typed goes to this guest from now on.
+    pub fn attach(&self, guest: Input) {
+        if let Some(typing) = &self.typing {
+            typing.attach(guest);
         }
-        Some(Console::File(path)) => ends(Box::new(append(path)?), None),
-    })
+    }
+}
+
+/// What is typed on the console, on its way to whichever guest there is.
+struct Typing {
+    /// With how many there were before it.
+    guest: Mutex<(u64, Option<Input>)>,
+    attached: Condvar,
+}
+
+impl Typing {
+    fn start(mut input: Box<dyn Read + Send>) -> io::Result<Arc<Self>> {
+        let typing = Arc::new(Self { guest: Mutex::default(), attached: Condvar::new() });
+        let this = typing.clone();
+        let read = move || {
+            let mut chunk = [0; 256];
+            loop {
+                match input.read(&mut chunk) {
+                    Ok(0) => return,
+                    Ok(len) => this.send(chunk.get(..len).unwrap_or_default()),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // Nobody has the other end of a pseudo terminal open at the moment.
+                    Err(_) => thread::sleep(AWAY),
+                }
+            }
+        };
+        thread::Builder::new().name("osxfs-typing".into()).spawn(read)?;
+        Ok(typing)
+    }
+
+    /// Waits for a guest. What the last one did not take any more is for the next.
+    fn send(&self, bytes: &[u8]) {
+        loop {
+            let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
+            let guest = self
+                .attached
+                .wait_while(guest, |(_, guest)| guest.is_none())
+                .unwrap_or_else(PoisonError::into_inner);
+            let (number, Some(input)) = guest.clone() else { continue };
+            drop(guest);
+            if input.send(bytes) {
+                return;
+            }
+            let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
+            if guest.0 == number {
+                guest.1 = None;
+            }
+        }
+    }
+
+    fn attach(&self, guest: Input) {
+        let mut current = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = (current.0 + 1, Some(guest));
+        drop(current);
+        self.attached.notify_all();
+    }
 }
 
 /// Replaces a link of an earlier run, and nothing else.
@@ -112,13 +184,13 @@ impl fmt::Display for Kept {
 }
 
 /// Writes to where the console goes, and to its log, and keeps the last of it.
-struct Both {
+struct Output {
     output: Box<dyn Write + Send>,
     log: Option<File>,
     kept: Kept,
 }
 
-impl Write for Both {
+impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.output.write(bytes)?;
         let bytes = bytes.get(..written).unwrap_or_default();
@@ -134,6 +206,17 @@ impl Write for Both {
     }
 }
 
+struct Handle(Arc<Mutex<Output>>);
+
+impl Write for Handle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +227,7 @@ mod tests {
         let (kept, log) = (Kept::default(), tempfile::tempfile().unwrap());
         let mut of_log = log.try_clone().unwrap();
         let output = Box::new(io::sink());
-        let mut output = Both { output, log: Some(log), kept: kept.clone() };
+        let mut output = Output { output, log: Some(log), kept: kept.clone() };
         assert_eq!(kept.to_string(), "");
         for number in 0..10_000 {
             write!(output, "line {number}\r\n\x1b[2K\r\n").unwrap();

@@ -7,10 +7,10 @@ use super::plan::Plan;
 use super::signals::Signals;
 use super::{clock, files, terminal};
 use anyhow::{Result, anyhow};
-use std::io::Read;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use tracing::info;
 use vmm::virtio::Device;
 use vmm::virtio::balloon::Balloon;
 use vmm::virtio::block::Block;
@@ -33,7 +33,12 @@ pub struct Machine {
 
 impl Machine {
     /// Makes it.
-    pub fn build(plan: &Arc<Plan>, files: &files::Files, signals: &Signals) -> Result<Self> {
+    pub fn build(
+        plan: &Arc<Plan>,
+        files: &files::Files,
+        console: &console::Open,
+        signals: &Signals,
+    ) -> Result<Self> {
         let has_command = plan.command.is_some();
         let guest = Arc::new(Guest::default());
         let say = {
@@ -51,20 +56,19 @@ impl Machine {
         side.ports.insert(guest::PORT, control);
         files.offer(&mut side);
         let devices = devices(plan, side)?;
-        let console::Ends { output, input, kept } = console::open(plan)?;
-        let vm = Vm::build(&plan.config, devices, output)?;
-        if let Some(input) = input {
-            type_in(input, vm.input())?;
-        }
+        let vm = Vm::build(&plan.config, devices, console.output())?;
+        console.attach(vm.input());
         signals.attend(guest.clone(), vm.stopper(), has_command);
-        Ok(Self { vm, guest, kept })
+        Ok(Self { vm, guest, kept: console.kept.clone() })
     }
 
     /// Runs it to its end. Returns how that came, what the guest told, and its console.
     pub fn run(self) -> Result<(Outcome, Told, Kept)> {
         let Self { vm, guest, kept } = self;
         watch(guest.clone(), vm.stopper())?;
+        info!("the guest begins");
         let outcome = vm.run().map_err(|error| anyhow!("{error}{kept}"))?;
+        info!(?outcome, "the guest has ended");
         Ok((outcome, guest.news.get(), kept))
     }
 }
@@ -100,19 +104,6 @@ fn devices(plan: &Plan, side: HostSide) -> Result<Vec<Box<dyn Device>>> {
         devices.push(Box::new(Net::open(net, plan.mac.map_or_else(Mac::random, Mac))?));
     }
     Ok(devices)
-}
-
-/// What is typed goes to the console, until one of them ends.
-fn type_in(mut input: Box<dyn Read + Send>, console: vmm::legacy::Input) -> Result<()> {
-    thread::Builder::new().name("osxfs-typing".into()).spawn(move || {
-        let mut chunk = [0; 256];
-        while let Ok(len @ 1..) = input.read(&mut chunk) {
-            if !console.send(chunk.get(..len).unwrap_or_default()) {
-                return;
-            }
-        }
-    })?;
-    Ok(())
 }
 
 /// A guest that has said its last word and does not end is ended.

@@ -49,11 +49,12 @@ fn run_vm(args: RunArgs) -> Result<ExitCode> {
     let files = Files::new(server)?;
     let plan = Arc::new(plan);
     let signals = signals::Signals::catch()?;
+    let console = console::Open::new(&plan)?;
     // Last, so that whatever was said before stands on lines of its own.
     let terminal = terminal::Raw::enter(plan.wants_terminal)?;
     loop {
-        let machine = Machine::build(&plan, &files, &signals)?;
-        let (outcome, told, console) = machine.run()?;
+        let machine = Machine::build(&plan, &files, &console, &signals)?;
+        let (outcome, told, said) = machine.run()?;
         match (outcome, told) {
             (_, Told { ended: Some(outcome), .. }) => {
                 drop(terminal);
@@ -76,7 +77,7 @@ fn run_vm(args: RunArgs) -> Result<ExitCode> {
                     Outcome::Reboot => "crashed or restarted",
                     _ => "powered off",
                 };
-                bail!("the guest {how} before {what}{console}")
+                bail!("the guest {how} before {what}{said}")
             }
         }
     }

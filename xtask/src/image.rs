@@ -45,14 +45,9 @@ pub fn run() -> Result<()> {
 
 /// Makes the image if it is not there, and returns its folder.
 pub fn build() -> Result<PathBuf> {
-    let image = target_dir().join("osxfs-image");
-    let downloads = image.join("downloads");
-    fs::create_dir_all(&downloads)
-        .with_context(|| format!("cannot make {}", downloads.display()))?;
+    let image = folder();
     let agent = agent::build()?;
-    let packages = [kernel_package()?, BUSYBOX.to_owned()];
-    let files =
-        packages.iter().map(|package| download(package, &downloads)).collect::<Result<Vec<_>>>()?;
+    let files = packages(&image.join("downloads"))?;
     let made_of = describe(&files, &agent)?;
     let stamp = image.join(STAMP);
     if fs::read_to_string(&stamp).is_ok_and(|before| before == made_of) {
@@ -67,6 +62,27 @@ pub fn build() -> Result<PathBuf> {
     fill(unpacked.path(), &agent, &image)?;
     fs::write(&stamp, made_of).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(image)
+}
+
+/// Downloads what an image is made of, so that it can be made later without a network.
+pub fn fetch() -> Result<()> {
+    packages(&folder().join("downloads"))?;
+    println!("setup: kernel and busybox of the guest: here");
+    Ok(())
+}
+
+fn folder() -> PathBuf {
+    target_dir().join("osxfs-image")
+}
+
+/// The files of the packages.
+fn packages(downloads: &Path) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(downloads)
+        .with_context(|| format!("cannot make {}", downloads.display()))?;
+    [kernel_package()?, BUSYBOX.to_owned()]
+        .iter()
+        .map(|package| download(package, downloads))
+        .collect()
 }
 
 /// The package that has the kernel itself.

@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, execute, find, output_of, tools_dir};
-use crate::macos;
+use crate::{image, macos};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -49,7 +49,13 @@ const PACKAGES: &[(&str, Probe)] = &[
     ("nodejs", Probe::Program("node")),
     ("npm", Probe::Program("npm")),
     ("python3-venv", Probe::Package),
+    ("xz-utils", Probe::Program("xz")),
 ];
+
+/// The machine in which our monitor is tested, and the tool that checks its disks. They exclude each
+/// other's versions, so both come in one.
+const QEMU: (&str, &str) = ("qemu-system-x86", "qemu-utils");
+const QEMU_PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "qemu-img"];
 
 /// A second Rust beside rustup's, whose sources let `check-macos` build `std` for macOS. These
 /// packages exclude the distribution's own `rustc`, which is therefore never replaced by them.
@@ -94,6 +100,8 @@ const STAMP: &str = "setup-is-done";
 pub fn run(options: &Options) -> Result<()> {
     if cfg!(target_os = "linux") {
         packages()?;
+        qemu()?;
+        image::fetch()?;
         macos_std()?;
         crates(CRATES)?;
         node_modules()?;
@@ -126,6 +134,25 @@ fn packages() -> Result<()> {
         return Ok(());
     }
     install(&missing)
+}
+
+/// Installs QEMU, where the monitor can be tested.
+fn qemu() -> Result<()> {
+    let present = QEMU_PROGRAMS.iter().all(|program| find(program).is_some());
+    if !cfg!(target_arch = "x86_64") || present {
+        println!("setup: qemu: nothing to do");
+        return Ok(());
+    }
+    let (machine, tools) = QEMU;
+    has_candidate(machine)?;
+    let policy = output_of(Command::new("apt-cache").args(["policy", machine]));
+    let version = policy
+        .as_deref()
+        .and_then(|policy| policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: ")));
+    match version {
+        Some(version) => install(&[&format!("{machine}={version}"), &format!("{tools}={version}")]),
+        None => install(&[machine, tools]),
+    }
 }
 
 /// Provides a standard library of macOS for `check-macos`, by whichever way is open.
@@ -171,7 +198,7 @@ fn install(packages: &[&str]) -> Result<()> {
     }
     println!("setup: packages: {list}");
     apt_get(&["update"])?;
-    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends", "--allow-downgrades"];
     arguments.extend(packages);
     apt_get(&arguments)
 }

@@ -1,5 +1,6 @@
 //! The connection to the monitor: finding it, the first words, orders in and reports out.
 
+use crate::clock;
 use parking_lot::Mutex;
 use protocol::guest::{MIN_VERSION, Order, Report, Start, VERSION};
 use protocol::splitter::{Frame, ReadError, Splitter};
@@ -9,11 +10,9 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use vsock::VsockStream;
 
 /// How long the device and the monitor may take to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,13 +86,7 @@ fn bad(text: String) -> io::Error {
 fn retry_connect(address: &Address) -> io::Result<OwnedFd> {
     let begun = Instant::now();
     loop {
-        let connected = match address {
-            Address::Unix(path) => UnixStream::connect(path).map(OwnedFd::from),
-            Address::Vsock { cid, port } => {
-                VsockStream::connect_with_cid_port(*cid, *port).map(OwnedFd::from)
-            }
-        };
-        match connected {
+        match clock::connect(address) {
             Err(_) if begun.elapsed() < PATIENCE => thread::sleep(RETRY),
             other => return other,
         }

@@ -13,7 +13,6 @@
 //! Nothing here may panic or wait without bound: a kernel whose first process ends stops.
 
 mod basics;
-mod clock;
 mod command;
 mod control;
 mod end;
@@ -23,6 +22,7 @@ mod mounts;
 mod reaper;
 mod settings;
 
+use crate::clock;
 use command::Running;
 use control::{Control, Orders, Reports};
 use protocol::guest::{Halt, Order, Outcome, Report, Start};
@@ -89,6 +89,7 @@ fn run() -> ExitCode {
     modules::load();
     basics::bring_up_loopback();
     basics::name_the_guest();
+    basics::join_network();
     let halt = live(&settings);
     end::end(halt)
 }
