@@ -75,22 +75,27 @@ mod tests {
     fn members_share_one_processor_while_gathered_and_have_their_own_back_after() {
         let affinity = Arc::new(Affinity::default());
         let before = sched_getaffinity(None).unwrap();
-        let (joined, gathered, scattered) = (Barrier::new(2), Barrier::new(2), Barrier::new(2));
+        let [joined, gathered, seen, scattered] = [(); 4].map(|()| Barrier::new(2));
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let member = scope.spawn(|| {
                 let _member = affinity.join();
                 joined.wait();
                 gathered.wait();
-                assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
+                let there = sched_getaffinity(None).unwrap();
+                seen.wait();
                 scattered.wait();
+                (there.count(), sched_getaffinity(None).unwrap())
             });
             joined.wait();
             affinity.gather();
             affinity.gather();
-            assert_eq!(sched_getaffinity(None).unwrap(), before, "only members are moved");
+            let not_moved = sched_getaffinity(None).unwrap();
             gathered.wait();
+            seen.wait();
             affinity.scatter();
             scattered.wait();
+            assert_eq!(member.join().unwrap(), (1, before));
+            assert_eq!(not_moved, before, "only members are moved");
         });
         assert!(affinity.members.lock().is_empty(), "who has ended takes no part");
     }
