@@ -4,7 +4,7 @@
 //! Packets of the guest are led to their connection, or answered with `Reset` where there is none.
 //! Whoever has something for the guest waits in one line, and after one packet goes to its end: no
 //! connection can keep another from its turn. Numbers are bounded: connections and bytes that guests
-//! may have us hold ([`budget`](super::budget)), and resets that wait. A guest that takes no resets is not listened to
+//! may have us hold (`budget`), and resets that wait. A guest that takes no resets is not listened to
 //! ([`Muxer::is_congested`]) until it does.
 
 use super::budget::{Budget, Permit};
