@@ -171,7 +171,8 @@ impl Work {
             }
             return;
         }
-        let Some(name) = &event.name else { return };
+        // To the kernel the root of a mount is its own parent, in which it is called `/`.
+        let Some(name) = event.name.as_ref().filter(|name| *name != b"/") else { return };
         let path = folder.join(std::ffi::OsStr::from_bytes(name));
         self.record(&path, what.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|"));
         if what.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
