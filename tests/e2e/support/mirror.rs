@@ -175,7 +175,10 @@ impl Work {
         let Some(name) = event.name.as_ref().filter(|name| *name != b"/") else { return };
         let path = folder.join(std::ffi::OsStr::from_bytes(name));
         self.record(&path, what.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|"));
-        if what.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
+        if what.contains(ReadFlags::MOVED_FROM) {
+            // Of an exchange the kernel tells what came to a name before it tells what went.
+            self.enter_anew(&path);
+        } else if what.contains(ReadFlags::DELETE) {
             self.leave(&path);
         } else if what.contains(ReadFlags::ISDIR)
             && what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO)
