@@ -61,18 +61,13 @@ impl Session {
 
     /// An entry for a change: what a name leads to now, with one lookup counted, which the guest
     /// will give back. None if nowhere. Reports [`told`](crate::observe::Observer::told).
-    /// A directory that is new to the guest is not watched yet: nobody can watch it there without
-    /// looking it up.
     ///
     /// # Errors
     /// As [`look`](Self::look).
     pub fn entry_for(&self, dir: NodeId, name: &[u8]) -> Result<Option<Entry>> {
         let dir = self.dir(dir)?;
         match self.stat_name(&dir, name)? {
-            Some(stat) => {
-                let is_known = self.known_as(&dir, &stat).is_some();
-                self.entry_watched(&dir, name, &stat, is_known).map(Some)
-            }
+            Some(stat) => self.entry(&dir, name, &stat).map(Some),
             None => Ok(None),
         }
     }

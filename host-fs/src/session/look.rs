@@ -78,22 +78,11 @@ impl Session {
 
     /// Enters what a name leads to and makes the entry for it, with one lookup.
     pub(super) fn entry(&self, dir: &Dir, name: &[u8], stat: &Stat) -> Result<Entry> {
-        self.entry_watched(dir, name, stat, true)
-    }
-
-    /// The same, with a choice whether a directory is watched from now on.
-    pub(super) fn entry_watched(
-        &self,
-        dir: &Dir,
-        name: &[u8],
-        stat: &Stat,
-        watched: bool,
-    ) -> Result<Entry> {
         let attr = self.attr_at(dir, name, stat);
         let identity = dir.export.identity(stat);
         let kind = stat.mode & mode::IFMT;
         let node = self.state.lock().nodes.enter(dir.node, name, identity, kind)?;
-        if kind == mode::IFDIR && watched {
+        if kind == mode::IFDIR {
             self.watch_known(node);
         }
         if let Some(at) = place(dir.node, name) {
