@@ -50,12 +50,8 @@ const PACKAGES: &[(&str, Probe)] = &[
     ("npm", Probe::Program("npm")),
     ("python3-venv", Probe::Package),
     ("xz-utils", Probe::Program("xz")),
+    ("qemu-utils", Probe::Program("qemu-img")),
 ];
-
-/// The machine in which our monitor is tested, and the tool that checks its disks. They exclude each
-/// other's versions, so both come in one.
-const QEMU: (&str, &str) = ("qemu-system-x86", "qemu-utils");
-const QEMU_PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "qemu-img"];
 
 /// A second Rust beside rustup's, whose sources let `check-macos` build `std` for macOS. These
 /// packages exclude the distribution's own `rustc`, which is therefore never replaced by them.
@@ -100,7 +96,6 @@ const STAMP: &str = "setup-is-done";
 pub fn run(options: &Options) -> Result<()> {
     if cfg!(target_os = "linux") {
         packages()?;
-        qemu()?;
         image::fetch()?;
         macos_std()?;
         crates(CRATES)?;
@@ -134,28 +129,6 @@ fn packages() -> Result<()> {
         return Ok(());
     }
     install(&missing)
-}
-
-/// Installs QEMU, where the monitor can be tested.
-fn qemu() -> Result<()> {
-    let present = QEMU_PROGRAMS.iter().all(|program| find(program).is_some());
-    if !cfg!(target_arch = "x86_64") || present {
-        println!("setup: qemu: nothing to do");
-        return Ok(());
-    }
-    let (machine, tools) = QEMU;
-    // Whatever version is asked for has to be the archive's present one.
-    if find("apt-get").is_some_and(|_| is_root()) {
-        apt_get(&["update"])?;
-    }
-    let policy = output_of(Command::new("apt-cache").args(["policy", machine]));
-    let version = policy
-        .as_deref()
-        .and_then(|policy| policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: ")));
-    match version {
-        Some(version) => install(&[&format!("{machine}={version}"), &format!("{tools}={version}")]),
-        None => install(&[machine, tools]),
-    }
 }
 
 /// Provides a standard library of macOS for `check-macos`, by whichever way is open.
@@ -201,7 +174,7 @@ fn install(packages: &[&str]) -> Result<()> {
     }
     println!("setup: packages: {list}");
     apt_get(&["update"])?;
-    let mut arguments = vec!["install", "--yes", "--no-install-recommends", "--allow-downgrades"];
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(packages);
     apt_get(&arguments)
 }
