@@ -1,3 +1,5 @@
+//! What a file is that is to be a kernel, by its first bytes.
+
 use super::*;
 
 fn with(parts: &[(usize, &[u8])]) -> Vec<u8> {

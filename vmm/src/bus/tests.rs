@@ -1,3 +1,5 @@
+//! Which device an access reaches, and that two never share a place.
+
 use super::*;
 use parking_lot::Mutex;
 

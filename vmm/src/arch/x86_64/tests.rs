@@ -1,3 +1,5 @@
+//! What the guest finds when it starts: processors, tables, the kernel and what it is told.
+
 use super::cpuid::{Leaf, adapt};
 use super::*;
 use crate::config::MemorySize;

@@ -1,3 +1,5 @@
+//! Requests of every kind on real files, raw and qcow2, by a driver that behaves and one that does not.
+
 mod model;
 mod opening;
 

@@ -1,3 +1,5 @@
+//! Output, input and size of a console, also with nobody at the other end.
+
 use super::*;
 use crate::virtio::test_utils::{Driver, Part, step};
 use std::io::{Read, Write};

@@ -1,3 +1,5 @@
+//! The order in which a driver sets a device up, and what happens out of it.
+
 mod random;
 
 use super::*;

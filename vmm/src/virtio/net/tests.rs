@@ -1,3 +1,5 @@
+//! Frames between a driver and a network at the other end of a socket.
+
 use super::*;
 use crate::virtio::test_utils::{Driver, Part, step};
 use frames::length;

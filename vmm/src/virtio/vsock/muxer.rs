@@ -355,4 +355,4 @@ impl Muxer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,3 +1,5 @@
+//! Chains and queues as they come, whole and broken, and the thread that serves them.
+
 use super::*;
 use crate::virtio::chain::MAX_CHAIN;
 use crate::virtio::test_utils::{Driver, Part, step};

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::virtio::test_utils::{Driver as Guest, Part, Sent};
-use crate::virtio::vsock::packet::{Address, HEADER, Header, Op, STREAM, Shutdown};
+use crate::virtio::vsock::muxer::tests::{BUF_ALLOC, GUEST, packet};
+use crate::virtio::vsock::packet::{HEADER, Header, Op, Shutdown};
 use crate::virtio::vsock::{Hyperkit, Port, PortListener, Stream};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -14,9 +15,6 @@ use std::time::Instant;
 mod hostile;
 mod programs;
 mod sockets;
-
-const GUEST: Cid = Cid(3);
-const BUF_ALLOC: u32 = 256 << 10;
 
 /// A guest with a driver, and a device.
 struct Bench {
@@ -45,19 +43,6 @@ fn bench_with(buffer: u32, side: impl FnOnce(&Path) -> HostSide) -> Bench {
 
 fn hybrid(dir: &Path) -> HostSide {
     HostSide { hybrid: Some(dir.join("v")), ..HostSide::default() }
-}
-
-fn packet(op: Op, local: u32, peer: u32) -> Header {
-    Header {
-        src: Address { cid: GUEST, port: Port(peer) },
-        dst: Address { cid: Cid::HOST, port: Port(local) },
-        len: 0,
-        kind: STREAM,
-        op: op as u16,
-        flags: 0,
-        buf_alloc: BUF_ALLOC,
-        fwd_cnt: 0,
-    }
 }
 
 impl Bench {

@@ -1,3 +1,5 @@
+//! Connections of both sides, by packets alone: no guest, no sockets.
+
 use super::*;
 use crate::virtio::vsock::budget::MAX_CONNECTIONS;
 use crate::virtio::vsock::connection::{LINGER, REQUEST_TIMEOUT};
@@ -6,9 +8,12 @@ use std::time::Duration;
 
 mod exchange;
 
-const GUEST: Cid = Cid(3);
+pub(in crate::virtio::vsock) const GUEST: Cid = Cid(3);
+/// What the guest says that it takes ahead.
+pub(in crate::virtio::vsock) const BUF_ALLOC: u32 = 256 << 10;
 
-fn packet(op: Op, local: u32, peer: u32) -> Header {
+/// A packet of the guest.
+pub(in crate::virtio::vsock) fn packet(op: Op, local: u32, peer: u32) -> Header {
     Header {
         src: Address { cid: GUEST, port: Port(peer) },
         dst: Address { cid: Cid::HOST, port: Port(local) },
@@ -16,7 +21,7 @@ fn packet(op: Op, local: u32, peer: u32) -> Header {
         kind: STREAM,
         op: op as u16,
         flags: 0,
-        buf_alloc: 256 << 10,
+        buf_alloc: BUF_ALLOC,
         fwd_cnt: 0,
     }
 }

@@ -1,3 +1,5 @@
+//! The program's end of a connection: waiting, closing, and what is kept for it.
+
 use super::*;
 use crate::virtio::test_utils::{Driver, Part};
 use crate::virtio::vsock::Port;
