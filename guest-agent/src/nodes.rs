@@ -197,6 +197,15 @@ impl NodeTable {
         }
     }
 
+    /// Keeps a node, by the server's number, though the kernel may forget it meanwhile. To be
+    /// [forgotten](Self::forget) once more.
+    pub fn hold(&self, node: NodeId) -> Option<LocalId> {
+        let table = &mut *self.table.lock();
+        let index = *table.by_server.get(&node)?;
+        table.add(index, 1);
+        Some(table.id(index))
+    }
+
     /// The nodes that were last seen in this directory, with their names. Looks at every record.
     pub fn children(&self, parent: LocalId) -> Vec<(LocalId, Box<[u8]>)> {
         let table = self.table.lock();

@@ -79,28 +79,20 @@ impl Injector {
 
     /// Acts on the object under a name that is what it is before and after.
     fn on_node(
-        &self,
+        &mut self,
         (parent, name): (LocalId, &[u8]),
         local: Option<LocalId>,
         entry: &Entry,
         prepared: Prepared,
         call: impl Fn() -> rustix::io::Result<()>,
     ) -> Result<bool, Errno> {
-        let mut carried = local.is_none().then_some(*entry);
-        let result = self.act_again(prepared, &[(parent, name)], || {
-            let what = self.as_now(entry);
-            let local = self.session.nodes.local(entry.node);
+        let local = local.unwrap_or_else(|| self.adopt((parent, name), entry));
+        self.act_again(prepared, &[(parent, name)], || {
+            let what = What::Now { local, entry: *entry };
             let mut scene = Scene::of(Deed::Touch, vec![Shown::new(parent, name, what)]);
-            scene.object = local.map(|local| (local, reply(&entry.attr)));
-            scene.carried = carried.take();
-            let (result, left) = self.perform(scene, &call);
-            carried = left;
-            result
-        });
-        if let Some(entry) = carried {
-            self.keep_or_give_back(&entry);
-        }
-        result
+            scene.object = Some((local, reply(&entry.attr)));
+            self.act(scene, &call)
+        })
     }
 
     pub(super) fn passed(

@@ -30,14 +30,14 @@ mod past;
 mod root;
 mod scene;
 
-use crate::fuse::session::Session;
+use crate::fuse::session::{Session, entry_of};
 use crate::nodes::LocalId;
 pub use hand::Hand;
 use hand::Worker;
 pub use notice::Notice;
 use notice::Prepared;
 use past::Past;
-use protocol::{Change, Entry, Errno, Place};
+use protocol::{Change, Entry, Errno, NodeId, Place};
 pub use root::Root;
 use root::errno;
 use rustix::fd::OwnedFd;
@@ -48,7 +48,7 @@ use tracing::{debug, trace};
 /// Directories that are kept open between changes.
 const OPEN_DIRS: usize = 4;
 /// How often a call is made with its names expired.
-const TRIES: usize = 8;
+const TRIES: usize = 64;
 
 type Delivery = Result<Outcome, Errno>;
 
@@ -77,6 +77,8 @@ pub struct Injector {
     elsewhere: Option<Arc<OwnedFd>>,
     /// The file that got or lost one of several names by the last change.
     linked: Option<LocalId>,
+    /// Nodes that the kernel may come to know by the present change.
+    adopted: Vec<LocalId>,
     tid: u32,
 }
 
@@ -95,6 +97,7 @@ impl Injector {
             dirs: Vec::new(),
             elsewhere: None,
             linked: None,
+            adopted: Vec::new(),
             tid,
         }
     }
@@ -114,6 +117,43 @@ impl Injector {
     /// Makes the kernel's state that of the host and fires the events.
     fn deliver(&mut self, change: &Change<'_>, prepared: Prepared) -> Outcome {
         trace!(?change, "delivering");
+        let held = self.hold_nodes(change);
+        let outcome = self.deliver_held(change, prepared);
+        self.let_go(held);
+        outcome
+    }
+
+    /// Keeps what a change is about: the kernel may forget it while it is injected, and would be told
+    /// of a number that nobody knows.
+    fn hold_nodes(&self, change: &Change<'_>) -> [Option<LocalId>; 2] {
+        let other = match change {
+            Change::Removed { node, .. } => *node,
+            Change::Renamed { replaced, .. } => *replaced,
+            _ => NodeId(0),
+        };
+        let itself = entry_of(change).map(|entry| entry.node);
+        [itself, Some(other)].map(|node| self.session.nodes.hold(node?))
+    }
+
+    /// The node of an entry, kept until the injection is over though the kernel may not know it yet.
+    fn adopt(&mut self, (parent, name): (LocalId, &[u8]), entry: &Entry) -> LocalId {
+        if let Some(local) = self.session.nodes.absorb(entry) {
+            return local;
+        }
+        let local = self.session.nodes.found(parent, name, entry);
+        self.adopted.push(local);
+        local
+    }
+
+    fn let_go(&mut self, held: [Option<LocalId>; 2]) {
+        for local in held.into_iter().flatten().chain(self.adopted.drain(..)) {
+            if let Some(owed) = self.session.nodes.forget(local, 1) {
+                self.session.give_back(owed.node, owed.count);
+            }
+        }
+    }
+
+    fn deliver_held(&mut self, change: &Change<'_>, prepared: Prepared) -> Outcome {
         let linked = self.linked.take();
         let result = match change {
             Change::Created { at, entry, target, moved } => {
@@ -169,7 +209,10 @@ impl Injector {
             return self.deliver(other, Prepared::default());
         };
         let names = [(old, name, entry), (new, new_name, second)];
-        self.exchanged(names, prepared).unwrap_or_else(Outcome::Refused)
+        let held = [one, other].map(|change| self.hold_nodes(change));
+        let outcome = self.exchanged(names, prepared).unwrap_or_else(Outcome::Refused);
+        held.into_iter().for_each(|held| self.let_go(held));
+        outcome
     }
 
     /// Performs a call until the kernel asks: first as the names are cached, if that is believed to
@@ -191,7 +234,9 @@ impl Injector {
         }
         for _ in 1..TRIES {
             match call() {
-                Ok(false) | Err(Errno::ENOENT | Errno::EEXIST) => self.expire_now(names),
+                Ok(false) | Err(Errno::ENOENT | Errno::EEXIST | Errno::ESTALE) => {
+                    self.expire_now(names);
+                }
                 result => return result,
             }
         }

@@ -66,14 +66,6 @@ impl Injector {
         self.conclude(result, parent, name)
     }
 
-    /// The object of an entry as it is: known to the kernel, or to become so.
-    pub(super) fn as_now(&self, entry: &Entry) -> What {
-        match self.session.nodes.local(entry.node) {
-            Some(local) => What::Now { local, entry: *entry },
-            None => What::Carried,
-        }
-    }
-
     pub(super) fn removed(
         &mut self,
         at: &Place<'_>,
@@ -199,11 +191,8 @@ impl Injector {
         };
         let Some(old_dir) = self.enter(old)? else { return self.unwanted(entry) };
         let Some(new_dir) = self.enter(new)? else { return self.unwanted(entry) };
+        let local = self.adopt((old, name), entry);
         let nodes = &self.session.nodes;
-        let local = nodes.local(entry.node);
-        if local.is_some() {
-            self.keep_or_give_back(entry);
-        }
         let target = nodes.local(replaced);
         if let Some(target) = target {
             nodes.bury(target);
@@ -216,26 +205,21 @@ impl Injector {
             None => What::Nothing,
         };
         self.dirs.retain(|(open, _)| Some(*open) != target);
-        let held = local
-            .filter(|_| entry.attr.is_dir() && !prepared.as_before)
-            .and_then(|_| self.hold((old, name), &old_dir, &self.as_now(entry)));
-        let mut carried = local.is_none().then_some(*entry);
+        let what_is = What::Now { local, entry: *entry };
+        // Whoever looks at the new name has a directory moved there.
+        let mut may_be_there = !prepared.as_before;
         let result = self.act_again(prepared, &[(old, name), (new, new_name)], || {
+            let may_be_there = std::mem::replace(&mut may_be_there, true);
+            let _held = (may_be_there && entry.attr.is_dir())
+                .then(|| self.hold((old, name), &old_dir, &what_is));
             let names = vec![
-                Shown::new(old, name, self.as_now(entry)),
+                Shown::new(old, name, what_is.clone()),
                 Shown::new(new, new_name, what_was.clone()),
             ];
-            let mut scene = Scene::of(Deed::Rename, names);
-            scene.carried = carried.take();
-            let call = || rustix::fs::renameat(&old_dir, name, &new_dir, new_name);
-            let (result, left) = self.perform(scene, call);
-            carried = left;
-            result
+            self.act(Scene::of(Deed::Rename, names), || {
+                rustix::fs::renameat(&old_dir, name, &new_dir, new_name)
+            })
         });
-        drop(held);
-        if let Some(entry) = carried {
-            self.keep_or_give_back(&entry);
-        }
         self.session.nodes.renamed((old, name), (new, new_name), false);
         if result.is_err() {
             self.expire(old, name);
@@ -249,29 +233,28 @@ impl Injector {
         prepared: Prepared,
     ) -> Delivery {
         let [(old, name, entry), (new, new_name, second)] = names;
-        let is_known = |entry: &Entry| self.session.nodes.local(entry.node).is_some();
-        // One of the two may become known by this.
-        let mut carried = [entry, second].into_iter().find(|entry| !is_known(entry)).copied();
-        for entry in [entry, second].into_iter().filter(|entry| is_known(entry)) {
-            self.keep_or_give_back(entry);
-        }
         let dirs = (self.enter(old)?, self.enter(new)?);
         let (Some(old_dir), Some(new_dir)) = dirs else {
-            carried.iter().for_each(|entry| self.keep_or_give_back(entry));
+            [entry, second].iter().for_each(|entry| self.keep_or_give_back(entry));
             return Ok(Outcome::Unknown);
         };
-        let result = self.act_again(prepared, &[(old, name), (new, new_name)], || {
-            let shown = names.map(|(dir, name, entry)| Shown::new(dir, name, self.as_now(entry)));
-            let scene = Scene { carried: carried.take(), ..Scene::of(Deed::Rename, shown.into()) };
-            let flags = RenameFlags::EXCHANGE;
-            let call = || rustix::fs::renameat_with(&old_dir, name, &new_dir, new_name, flags);
-            let (result, left) = self.perform(scene, call);
-            carried = left;
-            result
+        let shown = names.map(|(dir, name, entry)| {
+            let local = self.adopt((dir, name), entry);
+            Shown::new(dir, name, What::Now { local, entry: *entry })
         });
-        if let Some(entry) = carried {
-            self.keep_or_give_back(&entry);
-        }
+        let mut may_have_moved = !prepared.as_before;
+        let result = self.act_again(prepared, &[(old, name), (new, new_name)], || {
+            let may_have_moved = std::mem::replace(&mut may_have_moved, true);
+            let both = [(&old_dir, entry), (&new_dir, second)].into_iter().zip(&shown);
+            let _held: Vec<_> = both
+                .filter(|((_, entry), _)| may_have_moved && entry.attr.is_dir())
+                .map(|((dir, _), shown)| self.hold(shown.at(), dir, &shown.what))
+                .collect();
+            self.act(Scene::of(Deed::Rename, shown.clone().into()), || {
+                let flags = RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(&old_dir, name, &new_dir, new_name, flags)
+            })
+        });
         self.session.nodes.renamed((old, name), (new, new_name), true);
         if result.is_err() {
             self.expire(old, name);

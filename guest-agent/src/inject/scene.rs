@@ -87,6 +87,11 @@ impl Shown {
     pub fn new(parent: LocalId, name: &[u8], what: What) -> Self {
         Self { parent, name: name.into(), what }
     }
+
+    /// The name.
+    pub fn at(&self) -> (LocalId, &[u8]) {
+        (self.parent, &self.name)
+    }
 }
 
 /// What a scene's call is to do.

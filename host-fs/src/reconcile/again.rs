@@ -13,6 +13,7 @@
 //! The guest is not told of every name in a directory. One that it does not know was there all the
 //! time, or is new: its time of change, which nobody can set, decides.
 
+use super::displaced::Displaced;
 use super::memory::{Print, nanoseconds};
 use super::moves::{Moves, Origin};
 use super::{Events, Here, Looked, Lookup, OwnedPlace, Reconciler};
@@ -61,6 +62,7 @@ impl Reconciler {
     pub fn lost(&mut self) -> Vec<NodeId> {
         self.echoes.clear();
         self.moves = Moves::default();
+        self.displaced = Displaced::default();
         self.settling.clear();
         self.unborn.clear();
         self.waiting.clear();
@@ -170,10 +172,12 @@ impl Reconciler {
                 hash: Here::new(from.at.parent, &from.at.name).hash,
                 at: from.at.clone(),
                 node: Some(from.node),
+                is_displaced: false,
                 is_dir: self.is_dir(from.node),
                 unborn: None,
             };
-            self.emit_renamed(origin, Here::new(found.at.parent, &found.at.name), lookup);
+            let to = Here::new(found.at.parent, &found.at.name);
+            self.emit_renamed(origin, to, None, lookup);
             any = true;
             false
         });

@@ -31,6 +31,7 @@ impl Reconciler {
             return;
         }
         self.counters.hints += 1;
+        self.displaced.pass(now);
         if hint.by == Doer::Ourselves {
             return self.own(now, &hint);
         }
@@ -120,6 +121,9 @@ impl Reconciler {
             && self.memory.at(here.dir, here.name).is_none()
             && lookup.look(here.dir, here.name) == Looked::Absent;
         if passes {
+            if let Some(old) = self.take_displaced(here) {
+                self.push_removed(here.owned(), old, self.is_dir(old), lookup);
+            }
             // Made first, and removed then: one hint for both.
             let events = content_events(kinds);
             return self.push(OwnedChange::Passed {
@@ -196,16 +200,26 @@ impl Reconciler {
             let events = passed.of_content();
             return self.push(OwnedChange::Passed { at: here.owned(), is_dir, events });
         }
+        let displaced = self.take_displaced(here).unwrap_or(NodeId(0));
         let node = match self.memory.at(here.dir, here.name) {
             // The guest knows the successor already: what was removed is something before it.
-            Some(told) if self.stands_at(here, told, lookup) => NodeId(0),
+            Some(told) if self.stands_at(here, told, lookup) => displaced,
             Some(told) => {
                 self.memory.tell_none(here.dir, here.name);
                 told
             }
-            None => NodeId(0),
+            None => displaced,
         };
         self.push_removed(here.owned(), node, is_dir, lookup);
+    }
+
+    /// What the name led to before the guest looked, if that has this name still, for all that is
+    /// known.
+    pub(super) fn take_displaced(&mut self, here: Here<'_>) -> Option<NodeId> {
+        let old = self.displaced.take(here.hash)?;
+        let known = self.memory.node(old)?;
+        let is_here = known.parent == here.dir && *known.name == *here.name;
+        (is_here || known.links > 1).then_some(old)
     }
 
     fn stands_at(&self, here: Here<'_>, node: NodeId, lookup: &mut dyn Lookup) -> bool {
@@ -260,7 +274,8 @@ impl Reconciler {
         let origin = self.moves.land(here.hash).unwrap_or_else(|| Origin {
             at: here.owned(),
             hash: here.hash,
-            node: self.memory.at(here.dir, here.name),
+            node: self.displaced.at(here.hash).or_else(|| self.memory.at(here.dir, here.name)),
+            is_displaced: self.displaced.take(here.hash).is_some(),
             is_dir: hint.is_dir,
             unborn,
         });
@@ -307,12 +322,13 @@ impl Reconciler {
             Looked::There { .. } => {
                 let other = self.exchanged(&origin, here, lookup);
                 let from = origin.at.clone();
-                self.emit_renamed(origin, here, lookup);
+                let replaced = other.as_ref().and_then(|other| other.node);
+                self.emit_renamed(origin, here, replaced, lookup);
                 if let Some(other) = other {
                     let from = Here::new(from.parent, &from.name);
                     self.echoes.expect(Echo::ExchangedFrom(here.hash), now);
                     self.echoes.expect(Echo::ExchangedTo(from.hash), now);
-                    self.emit_renamed(other, from, lookup);
+                    self.emit_renamed(other, from, None, lookup);
                 }
             }
         }
@@ -321,12 +337,14 @@ impl Reconciler {
     /// Whether what was under the new name is under the old one now: then the two were exchanged,
     /// and the hints of the other half follow.
     fn exchanged(&self, origin: &Origin, to: Here<'_>, lookup: &mut dyn Lookup) -> Option<Origin> {
-        let other = self.memory.at(to.dir, to.name).filter(|told| Some(*told) != origin.node)?;
+        let other = self.displaced.at(to.hash).or_else(|| self.memory.at(to.dir, to.name));
+        let other = other.filter(|told| Some(*told) != origin.node)?;
         let from = Here::new(origin.at.parent, &origin.at.name);
         self.stands_at(from, other, lookup).then(|| Origin {
             at: to.owned(),
             hash: to.hash,
             node: Some(other),
+            is_displaced: false,
             is_dir: self.is_dir(other),
             unborn: None,
         })

@@ -18,6 +18,9 @@
 //!    watcher in the guest still has to hear of it.
 //! 4. Everything else is a change. In doubt it is delivered rather than lost.
 //!
+//! A guest that looks at a name before its hint has come sees what is there now. What was there
+//! ([`displaced`]) is what the hint is about.
+//!
 //! Where the source knows [who did it](crate::watch::Doer), 1 and 2 need no guessing: the guest's own
 //! work is dropped, and what another did is said, with the state that is found.
 //!
@@ -30,6 +33,7 @@
 //! ```
 
 pub mod again;
+mod displaced;
 pub mod echo;
 mod judge;
 pub mod memory;
@@ -44,6 +48,7 @@ pub use owned::{OwnedChange, OwnedPlace};
 use crate::observe::{Act, Done};
 use crate::watch::{Doer, Hint};
 use bitflags::bitflags;
+use displaced::Displaced;
 use echo::{Echo, Echoes, InFlight, PlaceHash};
 use memory::{Memory, Print};
 use moves::Moves;
@@ -176,6 +181,7 @@ pub struct Reconciler {
     echoes: Echoes,
     in_flight: InFlight,
     moves: Moves,
+    displaced: Displaced,
     settling: Vec<Settling>,
     unborn: Vec<Unborn>,
     waiting: VecDeque<Waiting>,
@@ -224,6 +230,12 @@ impl Reconciler {
     /// The guest is told where a name leads. `wall` is the host's clock.
     pub fn told(&mut self, at: Place<'_>, what: Option<(NodeId, &Attr)>, wall: Time) {
         let here = Here::new(at.parent, at.name.as_bytes());
+        if let Some(old) = self.memory.at(here.dir, here.name)
+            && what.is_none_or(|(node, _)| node != old)
+            && !self.in_flight.touches_name(here.hash)
+        {
+            self.displaced.put(here.hash, old);
+        }
         let Some((node, attr)) = what else {
             self.memory.tell_none(here.dir, here.name);
             return;
@@ -378,6 +390,7 @@ impl Reconciler {
 
     /// The guest knows the node no longer.
     pub fn forgotten(&mut self, node: NodeId) {
+        self.displaced.forget(node);
         self.memory.forget(node);
     }
 

@@ -14,6 +14,8 @@ pub struct Origin {
     pub hash: PlaceHash,
     /// The object, if it was told.
     pub node: Option<NodeId>,
+    /// Whether the guest saw something else under this name before it was hinted.
+    pub is_displaced: bool,
     /// Whether it is a directory.
     pub is_dir: bool,
     /// What happened under this name since it was made, if the guest was not told of it.

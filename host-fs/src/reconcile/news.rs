@@ -68,10 +68,13 @@ impl Reconciler {
         lookup: &mut dyn Lookup,
     ) -> bool {
         let Some(entry) = lookup.entry(here.dir, here.name) else { return false };
-        if let Some(told) = self.memory.at(here.dir, here.name).filter(|told| *told != entry.node) {
+        let displaced = self.take_displaced(here);
+        let told = displaced.or_else(|| self.memory.at(here.dir, here.name));
+        if let Some(told) = told.filter(|told| *told != entry.node) {
             let is_dir = self.is_dir(told);
-            // What is moved over a file takes its place, as in any rename.
-            if !moved || is_dir {
+            // What is moved over a file takes its place, as in any rename, if the guest's kernel has
+            // that there still.
+            if !moved || is_dir || displaced.is_some() {
                 self.push_removed(here.owned(), told, is_dir, lookup);
             }
         }
@@ -105,7 +108,14 @@ impl Reconciler {
         self.push(OwnedChange::Attrib { at: Some(here.owned()), entry });
     }
 
-    pub(super) fn emit_renamed(&mut self, origin: Origin, to: Here<'_>, lookup: &mut dyn Lookup) {
+    /// `exchanged` has taken its old name.
+    pub(super) fn emit_renamed(
+        &mut self,
+        origin: Origin,
+        to: Here<'_>,
+        exchanged: Option<NodeId>,
+        lookup: &mut dyn Lookup,
+    ) {
         let Some(entry) = lookup.entry(to.dir, to.name) else { return self.moved_out(origin) };
         let from = Here::new(origin.at.parent, &origin.at.name);
         if (from.dir, from.name) == (to.dir, to.name) {
@@ -114,7 +124,9 @@ impl Reconciler {
         if self.memory.at(from.dir, from.name) == Some(entry.node) {
             self.memory.tell_none(from.dir, from.name);
         }
-        let replaced = self.memory.at(to.dir, to.name).filter(|told| *told != entry.node);
+        let displaced = self.take_displaced(to);
+        let replaced = exchanged.or(displaced).or_else(|| self.memory.at(to.dir, to.name));
+        let replaced = replaced.filter(|told| *told != entry.node);
         let before = self.memory.node(entry.node).map(|known| known.print);
         if let Some(passed) = origin.unborn.filter(|_| before.is_none()) {
             self.emit_beginning(from, &entry, passed, lookup);
@@ -208,17 +220,19 @@ impl Reconciler {
 
     /// Where it was and what it was; nothing if that is not to be said.
     fn left_name(&mut self, origin: Origin) -> Option<(OwnedPlace, NodeId, bool)> {
-        let Origin { at, node, is_dir, unborn, .. } = origin;
+        let Origin { at, node, is_dir, is_displaced, unborn, .. } = origin;
         if let Some(passed) = unborn {
             let events = passed.of_content();
             self.push(OwnedChange::Passed { at, is_dir, events });
             return None;
         }
-        let told = self.memory.at(at.parent, &at.name);
-        if told.is_some() && told != node {
-            return None; // Its end was told with what came in its place.
+        match self.memory.at(at.parent, &at.name) {
+            Some(told) if Some(told) != node && is_displaced => {}
+            Some(told) if Some(told) != node => {
+                return None; // Its end was told with what came in its place.
+            }
+            _ => _ = self.memory.tell_none(at.parent, &at.name),
         }
-        self.memory.tell_none(at.parent, &at.name);
         Some((at, node.unwrap_or(NodeId(0)), is_dir))
     }
 }

@@ -10,6 +10,7 @@
 //! | [`losses`] | nothing lost when hints, connections, folders are lost |
 //! | [`echo`] | nothing invented: a guest's own work is no news, the host is not touched |
 //! | [`fresh`] | whoever is woken reads what is new, in each mode |
+//! | [`hasty`] | whoever looks before the event comes spoils nothing |
 //! | [`odd`] | bad input: the right result or one clear warning |
 //! | [`harm`] | mounts on top, other folders, what nobody knows: left alone |
 
@@ -18,6 +19,7 @@ mod differences;
 mod echo;
 mod fresh;
 mod harm;
+mod hasty;
 mod inotifywait;
 mod losses;
 mod odd;

@@ -150,6 +150,10 @@ impl Scene {
         self.core.told(at(dir, name), Some((NodeId(attr.ino), attr)), Self::wall());
     }
 
+    fn tell_none(&mut self, dir: NodeId, name: &str) {
+        self.core.told(at(dir, name), None, Self::wall());
+    }
+
     fn full_hint(&mut self, dir: NodeId, name: &str, kinds: Kinds, cookie: u32) {
         let hint = Hint {
             dir: crate::watch::WatchKey(dir),

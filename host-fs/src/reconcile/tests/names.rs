@@ -42,14 +42,95 @@ fn a_removed_and_remade_file_is_removed_and_created() {
 }
 
 #[test]
-fn a_removal_whose_successor_the_guest_knows_names_no_node() {
+fn a_removal_whose_successor_the_guest_saw_names_what_was_removed() {
     let mut scene = Scene::with(&["f"]);
     scene.host.remove("f");
     let attr = scene.host.file("f", 20);
     scene.tell(ROOT, "f", &attr);
     scene.hint("f", Kinds::DELETE);
     scene.hint("f", Kinds::CREATE);
-    said!(scene, "removed f=0", "created f=20");
+    said!(scene, "removed f=10", "created f=20");
+}
+
+#[test]
+fn a_removal_that_the_guest_saw_before_its_hint_names_what_was_removed() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    scene.tell_none(ROOT, "f");
+    scene.hint("f", Kinds::DELETE);
+    said!(scene, "removed f=10");
+}
+
+#[test]
+fn what_the_guest_saw_long_ago_is_not_what_a_hint_is_about() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    scene.tell_none(ROOT, "f");
+    scene.hint("g", Kinds::ATTRIB);
+    scene.now += Duration::from_secs(3);
+    scene.hint("f", Kinds::DELETE);
+    said!(scene, "removed f=0");
+}
+
+#[test]
+fn a_rename_that_the_guest_saw_before_its_hint_names_what_it_replaced() {
+    let mut scene = Scene::with(&["a", "b"]);
+    let attr = *scene.host.attr("a");
+    scene.host.rename((ROOT, "a"), (ROOT, "b"));
+    scene.tell_none(ROOT, "a");
+    scene.tell(ROOT, "b", &attr);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 7);
+    said!(scene, "renamed a to b=10 over 11");
+}
+
+#[test]
+fn an_exchange_that_the_guest_saw_before_its_hint_is_told_as_two_renames() {
+    let mut scene = Scene::with(&["a", "b"]);
+    let (a, b) = (*scene.host.attr("a"), *scene.host.attr("b"));
+    scene.host.rename((ROOT, "a"), (ROOT, "c"));
+    scene.host.rename((ROOT, "b"), (ROOT, "a"));
+    scene.host.rename((ROOT, "c"), (ROOT, "b"));
+    scene.tell(ROOT, "a", &b);
+    scene.tell(ROOT, "b", &a);
+    scene.moved((ROOT, "a"), (ROOT, "b"), 1);
+    scene.moved((ROOT, "b"), (ROOT, "a"), 2);
+    said!(scene, "renamed a to b=10 over 11", "renamed b to a=11");
+}
+
+#[test]
+fn what_left_sight_is_moved_out_though_the_guest_saw_its_successor() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    let attr = scene.host.file("f", 20);
+    scene.tell(ROOT, "f", &attr);
+    scene.full_hint(ROOT, "f", Kinds::MOVED_FROM, 3);
+    scene.hint("f", Kinds::CREATE);
+    said!(scene, "moved out f=10", "created f=20");
+}
+
+#[test]
+fn what_was_replaced_from_out_of_sight_is_removed_if_the_guest_saw_its_successor() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    let attr = scene.host.file("f", 20);
+    scene.tell(ROOT, "f", &attr);
+    scene.full_hint(ROOT, "f", Kinds::MOVED_TO, 3);
+    said!(scene, "removed f=10", "moved in f=20");
+}
+
+#[test]
+fn what_the_guest_itself_removed_was_displaced_by_nobody() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.remove("f");
+    let act = Act::Remove { at: at(ROOT, "f"), is_dir: false };
+    scene.core.will(&act);
+    // Another thread looks at it meanwhile.
+    scene.tell_none(ROOT, "f");
+    scene.core.did(scene.now, &act, &Done::default(), None);
+    scene.hint("f", Kinds::DELETE);
+    scene.host.file("f", 20);
+    scene.hint("f", Kinds::CREATE);
+    said!(scene, "created f=20");
 }
 
 #[test]
@@ -68,16 +149,6 @@ fn a_rename_over_a_file_names_what_it_replaced() {
     scene.host.rename((ROOT, "a"), (ROOT, "b"));
     scene.moved((ROOT, "a"), (ROOT, "b"), 5);
     said!(scene, "renamed a to b=10 over 11");
-}
-
-#[test]
-fn a_rename_is_told_though_the_guest_saw_the_new_name_before() {
-    let mut scene = Scene::with(&["a", "b"]);
-    scene.host.rename((ROOT, "a"), (ROOT, "b"));
-    let attr = *scene.host.attr("b");
-    scene.tell(ROOT, "b", &attr);
-    scene.moved((ROOT, "a"), (ROOT, "b"), 5);
-    said!(scene, "renamed a to b=10");
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! A guest that looks at a name in the moment between a change on the host and its event: it sees what is
+//! there now, and the event is none the poorer for it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::fs::inotify::ReadFlags;
+
+use crate::support::watcher::Event;
+use crate::support::{PROMPT, Shape, Watcher, eventually, on_each_shape};
+
+const ROUNDS: usize = 150;
+
+on_each_shape!(together:
+    an_open_file_that_the_host_replaces_is_told_to_be_gone,
+    a_folder_that_the_host_renames_to_and_fro_is_told_each_time,
+);
+
+/// A thread that looks at some names all the time.
+struct Onlooker {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Onlooker {
+    fn at(names: impl IntoIterator<Item = PathBuf>) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (names, seen) = (names.into_iter().collect::<Vec<_>>(), over.clone());
+        let thread = std::thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                names.iter().for_each(|name| _ = fs::symlink_metadata(name));
+            }
+        });
+        Self { over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Onlooker {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[track_caller]
+fn hears(watcher: &mut Watcher, round: usize, what: ReadFlags, name: Option<&str>) {
+    let wanted = |event: &Event| {
+        event.what.contains(what) && event.name.as_deref() == name.map(str::as_bytes)
+    };
+    if let Err(heard) = watcher.wait_for(PROMPT, wanted) {
+        panic!("round {round}: no {what:?} of {name:?}: {heard}");
+    }
+}
+
+/// The folder and its watcher, when what was made in it is told.
+fn watched(folder: &Path, there: &Path) -> Watcher {
+    eventually("it is there", PROMPT, || there.exists());
+    super::settle();
+    let watcher = Watcher::new();
+    watcher.watch(folder).expect("a watch");
+    watcher
+}
+
+fn an_open_file_that_the_host_replaces_is_told_to_be_gone(shape: Shape) {
+    let share = shape.mounted();
+    let (host, guest) = (share.host().join("file"), share.mount().join("file"));
+    fs::write(&host, "0").expect("a file");
+    let mut watcher = watched(share.mount(), &guest);
+    let _onlooker = Onlooker::at([guest.clone()]);
+    for round in 0..ROUNDS {
+        let open = fs::File::open(&guest).expect("the file");
+        // Heard apart, as it may come before the other.
+        let mut of_file = Watcher::new();
+        of_file.watch(&guest).expect("a watch");
+        let new = share.host().join("new");
+        fs::write(&new, round.to_string()).expect("a file");
+        fs::rename(&new, &host).expect("a rename");
+        hears(&mut watcher, round, ReadFlags::MOVED_TO, Some("file"));
+        let links = || open.metadata().expect("fstat").nlink();
+        eventually("the open file has no name", PROMPT, || links() == 0);
+        drop(open);
+        hears(&mut of_file, round, ReadFlags::DELETE_SELF, None);
+    }
+}
+
+fn a_folder_that_the_host_renames_to_and_fro_is_told_each_time(shape: Shape) {
+    let share = shape.share().consistency("consistent").start();
+    let folders = ["one", "two"].map(|name| (share.host().join(name), share.mount().join(name)));
+    folders.iter().for_each(|(host, _)| fs::create_dir(host).expect("a folder"));
+    fs::create_dir(folders[0].0.join("x")).expect("a folder");
+    let mut watcher = watched(&folders[0].1, &folders[0].1.join("x"));
+    watcher.watch(&folders[1].1).expect("a watch");
+    let _onlooker = Onlooker::at(folders.iter().map(|(_, guest)| guest.join("x")));
+    let mut hosts = folders.map(|(host, _)| host.join("x"));
+    for round in 0..ROUNDS {
+        fs::rename(&hosts[0], &hosts[1]).expect("a rename");
+        hosts.reverse();
+        hears(&mut watcher, round, ReadFlags::MOVED_TO, Some("x"));
+    }
+}
