@@ -71,6 +71,15 @@ fn describe(process: &Value) -> Result<String, std::fmt::Error> {
             number(&agent, "handles"),
             number(&agent, "operations"),
         )?;
+        if number(&agent, "unwatched") > 0 {
+            writeln!(
+                out,
+                "    too few watches: {} leases, {} given up, {} folders compared in turn",
+                number(&agent, "leases"),
+                number(&agent, "given_up"),
+                number(&agent, "unwatched"),
+            )?;
+        }
     }
     for mount in each("mounts") {
         writeln!(
@@ -130,14 +139,19 @@ mod tests {
             "pid": 7, "operations": 12, "bytes_read": 2048, "bytes_written": 0, "leases": 3, "events": 1,
             "exports": [{"name": "src", "path": "/src", "read_only": true, "consistency": "cached", "ownership": "map",
                 "hints": 8, "echoes": 5, "changes": 2, "queued": 1, "delay_p50_us": 512, "delay_p99_us": 2048, "comparisons": 4}],
-            "agents": [{"name": "vm", "nodes": 5, "handles": 1, "operations": 12}],
+            "agents": [
+                {"name": "vm", "nodes": 5, "handles": 1, "operations": 12, "leases": 3, "unwatched": 0},
+                {"name": "short", "leases": 6, "unwatched": 45, "given_up": 12},
+            ],
         });
         assert_eq!(
             describe(&server).unwrap(),
             "server 7: 12 operations, 2.0 KiB read, 0 B written, 3 leases, 1 events\n  \
              export src: /src (read-only, cached, ownership map)\n    \
              8 hints, 5 echoes dropped, 2 changes, 1 queued, delay 0.51 ms, 99 % below 2.05 ms, 4 folders compared again\n  \
-             agent vm: 5 nodes, 1 open, 12 operations\n"
+             agent vm: 5 nodes, 1 open, 12 operations\n  \
+             agent short: 0 nodes, 0 open, 0 operations\n    \
+             too few watches: 6 leases, 12 given up, 45 folders compared in turn\n"
         );
     }
 

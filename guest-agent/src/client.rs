@@ -66,6 +66,8 @@ pub trait Attendant: Send + Sync {
     fn disconnected(&self);
     /// The server says that these happened.
     fn changes(&self, seq: u64, changes: &Changes<'_>);
+    /// The server has said that its watches are [scarce](Client::is_scarce), or no longer.
+    fn scarce(&self) {}
 }
 
 /// Names a request for [`Client::cancel`]: the mount and the kernel's number.
@@ -105,6 +107,8 @@ struct State {
     attendants: Vec<Weak<dyn Attendant>>,
     routes: Vec<(Attachment, Weak<dyn Attendant>)>,
     unacknowledged: Unacknowledged,
+    /// The server has fewer watches than directories to be watched.
+    scarce: bool,
 }
 
 struct InFlight {
@@ -154,6 +158,7 @@ impl Client {
                 attendants: Vec::new(),
                 routes: Vec::new(),
                 unacknowledged: Unacknowledged::default(),
+                scarce: false,
             }),
             mounts: AtomicU64::new(0),
             heard: AtomicU64::new(0),
@@ -218,6 +223,7 @@ impl Client {
             state.transport = None;
             state.routes.clear();
             state.unacknowledged = Unacknowledged::default();
+            state.scarce = false;
             let lost: Vec<_> =
                 (0..state.slots.len() as u32).filter_map(|tag| state.take(Tag(tag))).collect();
             (lost, state.attendants())
@@ -251,6 +257,14 @@ impl Client {
                     None => debug!(%attachment, "changes for a mount that is gone"),
                 }
             }
+            Notice::Scarce { scarce } => {
+                let attendants = {
+                    let state = &mut *self.state.lock();
+                    state.scarce = *scarce;
+                    state.attendants()
+                };
+                attendants.iter().for_each(|attendant| attendant.scarce());
+            }
             Notice::Goodbye => debug!("the server says goodbye"),
         }
     }
@@ -263,6 +277,11 @@ impl Client {
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.state.lock().transport.is_some()
+    }
+
+    /// Whether the server wants to know what is being watched, for it has too few watches.
+    pub fn is_scarce(&self) -> bool {
+        self.state.lock().scarce
     }
 
     /// How many requests are in flight.

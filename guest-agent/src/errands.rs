@@ -6,6 +6,8 @@
 //!   connection also comes here, and these threads find the node again ([`recover`](crate::recover)).
 //! * *Chores* are small jobs of the agent itself, done in order.
 //! * *Forgets* are gathered and sent in batches.
+//! * *Looks* at what is watched on the mount happen while the server wants to know
+//!   ([`watchers`](crate::watchers)).
 
 use crate::fuse::operation::{Pending, RequestBytes};
 use crate::fuse::reply::Answer;
@@ -56,6 +58,8 @@ struct Queues {
     forgets: Vec<(u32, ForgetOne)>,
     /// When the oldest of `forgets` came.
     forgets_since: Option<Instant>,
+    /// When to look for what is watched.
+    look: Option<Instant>,
     ended: bool,
 }
 
@@ -71,6 +75,7 @@ enum Job {
     Retry(Parked),
     Expired(Parked),
     Forgets(Vec<(u32, ForgetOne)>),
+    Look,
     End,
 }
 
@@ -120,6 +125,12 @@ impl Errands {
         }
     }
 
+    /// What is watched on the mount is looked for at this time.
+    pub fn look_for_watchers(&self, at: Instant) {
+        self.queues.lock().look = Some(at);
+        self.wake.notify_one();
+    }
+
     fn next(&self, session: &Session) -> Job {
         let mut queues = self.queues.lock();
         loop {
@@ -146,8 +157,12 @@ impl Errands {
                 queues.forgets_since = None;
                 return Job::Forgets(std::mem::take(&mut queues.forgets));
             }
+            if queues.look.is_some_and(|at| at <= now) {
+                queues.look = None;
+                return Job::Look;
+            }
             let deadlines = queues.parked.iter().filter_map(|parked| parked.deadline);
-            match deadlines.chain(flush).min() {
+            match deadlines.chain(flush).chain(queues.look).min() {
                 Some(until) => {
                     let _ = self.wake.wait_until(&mut queues, until);
                 }
@@ -176,6 +191,11 @@ pub fn run(session: &Arc<Session>) {
             Job::Retry(parked) => retry(session, parked),
             Job::Expired(parked) => fail(session, &parked.bytes, Errno::EIO),
             Job::Forgets(forgets) => send_forgets(session, &forgets),
+            Job::Look => {
+                if let Some(again) = session.watchers.look(session) {
+                    errands.look_for_watchers(again);
+                }
+            }
             Job::End => {
                 let left = errands.drain_parked();
                 left.iter().for_each(|parked| fail(session, &parked.bytes, Errno::ENOTCONN));

@@ -34,6 +34,7 @@ mod nodes;
 mod os;
 mod recover;
 pub mod run;
+mod watchers;
 pub mod wire;
 
 pub use client::{Client, Disconnected, Transport};

@@ -80,6 +80,7 @@ impl Mount {
             return Err(Error::NoInit(mount.mounted.point.clone()));
         }
         mount.mounted.set_readahead(READAHEAD_KIB);
+        mount.session.watchers.mounted(mount.mounted.device);
         let (point, device) = (mount.mounted.point.clone(), mount.mounted.device);
         let coherence = Coherence::start(&mount.session, point, device).map_err(Error::Thread)?;
         let _ = mount.coherence.set(coherence);

@@ -17,8 +17,9 @@
 
 use crate::coherence::compare::{Belief, Digests, Object};
 use parking_lot::Mutex;
-use protocol::{Attr, Entry, ForgetOne, NodeId, Time, Validity};
-use rustc_hash::{FxHashMap, FxHasher};
+use protocol::{Attr, Entry, ForgetOne, NodeId, Time, Validity, mode};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
 /// The number of a node towards the kernel (`nodeid` of linux/fuse.h): below, an index into the
@@ -216,6 +217,20 @@ impl NodeTable {
         records.collect()
     }
 
+    /// The server's numbers of directories with these inode numbers, and of those in which other nodes
+    /// with these were last seen. Looks at every record.
+    pub fn directories_of(&self, inodes: &FxHashSet<u64>) -> BTreeSet<NodeId> {
+        let table = self.table.lock();
+        let valid = |node: &&Node| node.epoch == table.epoch;
+        let wanted = |node: &&Node| valid(node) && inodes.contains(&node.ino);
+        let records = table.slots.iter().filter_map(|slot| slot.node.as_ref());
+        let dirs = records.filter(wanted).filter_map(|node| match node.mode & mode::IFMT {
+            mode::IFDIR => Some(node.server),
+            _ => table.get(node.parent).filter(valid).map(|parent| parent.server),
+        });
+        dirs.collect()
+    }
+
     /// All directories in which a node was last seen.
     pub fn parents(&self) -> Vec<LocalId> {
         let table = self.table.lock();
@@ -272,7 +287,7 @@ impl NodeTable {
         let Some(index) = local.index().map(|index| index as u32) else { return false };
         let Some(node) = table.get(local) else { return false };
         let same = node.ino == entry.attr.ino
-            && node.mode & protocol::mode::IFMT == entry.attr.kind()
+            && node.mode & mode::IFMT == entry.attr.kind()
             && table.by_server.get(&entry.node).is_none_or(|other| *other == index);
         if same {
             table.bind(index, entry);
@@ -510,7 +525,7 @@ impl Node {
     }
 
     fn object(&self) -> Object {
-        Object { ino: self.ino, kind: self.mode & protocol::mode::IFMT, born: self.born }
+        Object { ino: self.ino, kind: self.mode & mode::IFMT, born: self.born }
     }
 
     fn belief(&self, local: LocalId) -> Belief {
@@ -647,7 +662,7 @@ impl Table {
     /// The record of a directory keeps its numbers, but is not found by the server's any more.
     fn bury(&mut self, index: u32) {
         let Some(node) = self.at(index) else { return };
-        if index == 0 || node.mode & protocol::mode::IFMT != protocol::mode::IFDIR {
+        if index == 0 || node.mode & mode::IFMT != protocol::mode::IFDIR {
             return;
         }
         let (server, ino) = (node.server, node.ino);

@@ -58,10 +58,22 @@ impl Node {
     }
 }
 
+/// When the guest last made use of a directory, told apart by its turns from one to another: of two,
+/// the greater is the later.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Recency(pub u32);
+
+impl Recency {
+    /// Known, but not looked into.
+    pub const NEVER: Self = Self(0);
+}
+
 #[derive(Debug)]
 struct Slot {
     /// Of the number that is valid now.
     generation: u32,
+    /// What the table's `uses` was when the guest last made use of it; 0 for never.
+    used: u32,
     /// In use.
     live: bool,
     /// The root of its attachment.
@@ -97,6 +109,9 @@ pub struct NodeTable {
     /// Further names of objects with several links, oldest first.
     aliases: FxHashMap<u32, Vec<Alias>>,
     live: usize,
+    /// See [`NodeTable::uses`], and the slot that the guest made use of last.
+    uses: u32,
+    last_used: u32,
 }
 
 fn id(generation: u32, index: u32) -> NodeId {
@@ -239,6 +254,7 @@ impl NodeTable {
     fn allocate(&mut self, attachment: u16, identity: Identity, kind: u32) -> u32 {
         let fresh = Slot {
             generation: 0,
+            used: 0,
             live: true,
             root: false,
             mapped: true,
@@ -461,6 +477,33 @@ impl NodeTable {
             parent = slot.parent;
         }
         Err(Errno::ESTALE)
+    }
+
+    /// The guest makes use of this directory. Tells whether the observer has been told of it.
+    pub fn make_use(&mut self, node: NodeId) -> bool {
+        let Ok(index) = self.index(node) else { return false };
+        if self.uses == 0 || self.last_used != index {
+            self.last_used = index;
+            self.uses = self.uses.checked_add(1).unwrap_or(1);
+        }
+        let uses = self.uses;
+        let slot = self.slot_mut(index);
+        slot.used = uses;
+        slot.watched
+    }
+
+    /// How often the guest has turned from one directory to another. Begins anew at the end of the
+    /// number: what was not used since then is taken for used lately.
+    pub fn uses(&self) -> u32 {
+        self.uses
+    }
+
+    /// When the guest last made use of a directory.
+    pub fn recency(&self, node: NodeId) -> Recency {
+        match self.index(node).map(|index| self.slot(index).used) {
+            Ok(0) | Err(_) => Recency::NEVER,
+            Ok(used) => Recency(u32::MAX - self.uses.wrapping_sub(used)),
+        }
     }
 
     /// Whether the observer has been told of this directory.

@@ -145,6 +145,12 @@ pub trait Observer: Send + Sync {
         let _ = seq;
     }
 
+    /// These directories of an attachment, and files in them, are being watched in the guest, and no
+    /// others.
+    fn watched_by_guest(&self, attachment: Attachment, dirs: &[NodeId]) {
+        let _ = (attachment, dirs);
+    }
+
     /// The session is over.
     fn closed(&self) {}
 
@@ -163,6 +169,10 @@ pub struct Figures {
     pub hints: u64,
     /// Changes sent to the guest.
     pub changes: u64,
+    /// Directories that the host does not watch, which are compared in turn.
+    pub unwatched: u64,
+    /// Leases given up in favour of other directories.
+    pub given_up: u64,
 }
 
 /// Watches nothing.

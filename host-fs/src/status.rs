@@ -90,6 +90,10 @@ pub struct AgentStatus {
     pub hints: u64,
     /// Changes sent.
     pub changes: u64,
+    /// Directories that the host does not watch, which are compared in turn.
+    pub unwatched: u64,
+    /// Leases given up in favour of other directories, as the host allows no more watches.
+    pub given_up: u64,
 }
 
 impl Status {
@@ -146,7 +150,7 @@ impl AgentStatus {
     fn of(session: &Session) -> Self {
         let (nodes, handles) = session.sizes();
         let counters = &session.counters;
-        let Figures { leases, hints, changes } = session.observer().figures();
+        let Figures { leases, hints, changes, unwatched, given_up } = session.observer().figures();
         Self {
             name: session.name.clone(),
             nodes,
@@ -158,6 +162,8 @@ impl AgentStatus {
             leases,
             hints,
             changes,
+            unwatched,
+            given_up,
         }
     }
 }

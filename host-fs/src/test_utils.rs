@@ -118,7 +118,11 @@ impl Host {
     }
 
     pub fn guest(&self) -> Guest {
-        let session = self.server.connect("test", Arc::new(Deaf));
+        self.guest_that_hears(Arc::new(Deaf))
+    }
+
+    pub fn guest_that_hears(&self, notices: Arc<dyn NoticeSink>) -> Guest {
+        let session = self.server.connect("test", notices);
         let session = session.unwrap_or_else(|error| panic!("{error}"));
         let guest = Guest { session, root: NodeId(0), next: AtomicU32::new(0), uid: 0, gid: 0 };
         let answer = guest.call(&Request::Attach { name: name_of_export() });

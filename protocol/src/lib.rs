@@ -126,7 +126,7 @@ pub use errno::Errno;
 pub use frame::FrameHeader;
 pub use id::{Attachment, HandleId, LockOwner, NodeId, Tag};
 pub use message::{
-    AccessMask, Attached, Caller, Changes, Consistency, Created, Entries, FallocateMode,
-    ForgetList, ForgetOne, Groups, Lock, LockFamily, LockKind, Names, Notice, OpenFlags,
-    OwnershipMode, RenameFlags, Reply, Request, Whence, XattrFlags,
+    AccessMask, Attached, Caller, Changes, Consistency, Created, Directories, Entries,
+    FallocateMode, ForgetList, ForgetOne, Groups, Lock, LockFamily, LockKind, Names, Notice,
+    OpenFlags, OwnershipMode, RenameFlags, Reply, Request, Whence, XattrFlags,
 };

@@ -23,6 +23,8 @@ pub const MAX_FRAME: usize = MAX_PAYLOAD + 128 * 1024;
 pub const MAX_WALK: usize = 64;
 /// Most nodes released by one [`Forget`](crate::Request::Forget).
 pub const MAX_FORGET: usize = 4096;
+/// Most directories named by one [`Watched`](crate::Request::Watched).
+pub const MAX_WATCHED: usize = 16_384;
 /// Most changes in one [`Notice::Changes`](crate::Notice::Changes).
 pub const MAX_CHANGES: usize = 256;
 /// Most supplementary groups of a caller (a Linux process may have 65,536; beyond this many the

@@ -269,6 +269,8 @@ lists! {
     Names<'a> of Name<'a>, "components", limits::MAX_WALK;
     /// Nodes to be forgotten.
     ForgetList of ForgetOne, "nodes to forget", limits::MAX_FORGET;
+    /// Directories that are watched.
+    Directories of NodeId, "watched directories", limits::MAX_WATCHED;
     /// The entries found by a walk, in order.
     Entries of Entry, "entries", limits::MAX_WALK;
     /// Changes in the order in which they are to be delivered.
@@ -363,6 +365,12 @@ messages! {
         /// earlier one is ignored.
         0x14 => Acknowledge { /// From [`Notice::Changes`].
             seq: u64, },
+        /// These directories, and files in them, are being watched by processes of the guest, and no
+        /// others of the attachment. No reply. Said while watches are [`Scarce`](Notice::Scarce),
+        /// and again when it is no longer so; directories that are not known are ignored.
+        0x15 => Watched { /// Where.
+            attachment: Attachment, /// Which. Of more than the limit, any.
+            dirs: Directories, },
         /// Find one name → [`Reply::Entry`] or [`Reply::NoEntry`]. `ENOTDIR` where the parent is no
         /// directory. Links are found, never followed.
         0x20 => Lookup { /// Directory.
@@ -604,6 +612,12 @@ messages! {
         /// The server ends in good order and hangs up; it takes no request behind this. The agent
         /// may reconnect.
         0x8201 => Goodbye,
+        /// Whether the host has fewer watches than there are directories to be watched, on behalf of
+        /// whatever is or will be attached on this connection; at first it is not so. While it is, an
+        /// agent says what is [`Watched`](Request::Watched) in the guest, for that is to have the
+        /// watches before anything else.
+        0x8202 => Scarce { /// Whether it is so.
+            scarce: bool, },
     }
 }
 
@@ -627,7 +641,13 @@ impl<'a> Request<'a> {
 
     /// Whether a reply follows.
     pub fn is_answered(&self) -> bool {
-        !matches!(self, Self::Forget { .. } | Self::Cancel { .. } | Self::Acknowledge { .. })
+        !matches!(
+            self,
+            Self::Forget { .. }
+                | Self::Cancel { .. }
+                | Self::Acknowledge { .. }
+                | Self::Watched { .. }
+        )
     }
 
     /// Whether a read-only export must refuse it with `EROFS`.

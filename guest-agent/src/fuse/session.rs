@@ -23,6 +23,7 @@ use crate::errands::{Chore, Errands};
 use crate::groups::with_groups;
 use crate::handles::HandleTable;
 use crate::nodes::{LocalId, NodeTable};
+use crate::watchers::Watchers;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use protocol::{
     Attached, Attachment, Caller, Changes, Entry, Errno, ForgetOne, Groups, HandleId, NodeId,
@@ -61,6 +62,8 @@ pub struct Session {
     pub opened: Bell,
     /// Rung when anything is done.
     pub active: Bell,
+    /// What is watched on the mount, and its `st_dev` once there is one.
+    pub watchers: Watchers,
     /// Rung once, when the mount is gone.
     pub gone: OnceLock<OwnedFd>,
     /// Counts arrivals of changes.
@@ -109,6 +112,7 @@ impl Session {
             own: Own::default(),
             opened: Bell::default(),
             active: Bell::default(),
+            watchers: Watchers::default(),
             gone: OnceLock::new(),
             arrivals: AtomicU64::new(0),
             undelivered: Mutex::default(),
@@ -196,6 +200,10 @@ impl Session {
         self.nodes.begin_epoch(epoch, &attached.root);
         self.epoch.store(epoch, Ordering::Release);
         *self.lost.lock() = None;
+        // The server may have said so before it knew of this mount.
+        if self.client.is_scarce() {
+            self.errands.look_for_watchers(Instant::now());
+        }
         if before.is_some() {
             self.counters.reconnects.add(1);
             if let Some(sink) = self.sink.get() {
@@ -598,6 +606,10 @@ impl Attendant for Session {
                 self.errands.push(Chore::Delivered(seq));
             }
         }
+    }
+
+    fn scarce(&self) {
+        self.errands.look_for_watchers(Instant::now());
     }
 }
 

@@ -212,3 +212,19 @@ fn what_is_below_a_directory_is_told_deepest_first() {
     table.placed(d, LocalId::ROOT, b"h");
     assert_eq!(names(&table, f), Some(vec!["h".into(), "e".into(), "f".into()]));
 }
+
+#[test]
+fn what_is_watched_is_told_by_its_directory_on_the_present_connection() {
+    let table = table();
+    let dir = table.found(LocalId::ROOT, b"dir", &entry(11, 2, IFDIR));
+    table.found(dir, b"file", &entry(12, 3, IFREG));
+    table.found(LocalId::ROOT, b"other", &entry(13, 4, IFDIR));
+    let of = |inodes: &[u64]| {
+        let dirs = table.directories_of(&inodes.iter().copied().collect());
+        dirs.into_iter().map(|dir| dir.0).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&[1, 2, 5]), [10, 11]);
+    assert_eq!(of(&[3]), [11], "a file by its directory");
+    table.begin_epoch(2, &entry(20, 1, IFDIR | 0o755));
+    assert_eq!(of(&[1, 2, 3]), [20], "what was not found again has no number");
+}

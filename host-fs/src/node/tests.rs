@@ -171,6 +171,31 @@ fn guesses_are_stale() {
 }
 
 #[test]
+fn use_is_remembered_in_its_order() -> Result<(), Errno> {
+    let (mut table, root) = table();
+    let dirs: Vec<_> = (3..6)
+        .map(|ino| table.enter(root, format!("{ino}").as_bytes(), object(ino), DIR))
+        .collect::<Result<_, _>>()?;
+    assert!(dirs.iter().all(|dir| table.recency(*dir) == Recency::NEVER));
+    assert!(!table.make_use(root), "nobody was told of it");
+    table.set_watched(root, true);
+    assert!(table.make_use(root));
+    // To and fro, and again what was used last: two turns.
+    [dirs[1], dirs[0], dirs[0]].into_iter().for_each(|dir| _ = table.make_use(dir));
+    assert_eq!(table.uses(), 3);
+    let order = [dirs[2], root, dirs[1], dirs[0]].map(|dir| table.recency(dir));
+    assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");
+    // Beyond the end of the number nothing is taken for unused.
+    table.uses = u32::MAX;
+    table.make_use(dirs[2]);
+    assert!(table.recency(dirs[2]) >= table.recency(root));
+    assert!(table.recency(root) > Recency::NEVER);
+    table.forget(dirs[0], 1);
+    assert_eq!(table.recency(dirs[0]), Recency::NEVER);
+    Ok(())
+}
+
+#[test]
 fn a_node_takes_less_than_the_promised_memory() -> Result<(), Errno> {
     const NODES: u64 = 300_000;
     const PROMISED: usize = 400;

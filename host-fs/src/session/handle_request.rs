@@ -73,6 +73,12 @@ impl Session {
             }
             Request::Cancel { tag } => self.cancel(*tag),
             Request::Acknowledge { seq } => self.observer().acknowledged(*seq),
+            Request::Watched { attachment, dirs } => {
+                // Of what is not attached nothing may be kept.
+                if self.state.lock().root(attachment.0).is_ok() {
+                    self.observer().watched_by_guest(*attachment, &dirs.0);
+                }
+            }
             Request::SetLock { handle, lock, wait } => {
                 self.set_lock(tag, *handle, lock, *wait, respond);
             }
@@ -280,6 +286,7 @@ impl Session {
             Request::Forget { .. }
             | Request::Cancel { .. }
             | Request::Acknowledge { .. }
+            | Request::Watched { .. }
             | Request::ReadLink { .. }
             | Request::Read { .. }
             | Request::ReadDir { .. }

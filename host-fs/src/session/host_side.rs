@@ -3,6 +3,7 @@
 
 use super::{Session, handle_request::Result};
 use crate::export::Export;
+use crate::node::Recency;
 use crate::observe::place;
 use crate::os;
 use crate::server::NoticeSink;
@@ -147,6 +148,23 @@ impl Session {
     /// A directory is no longer watched: the observer wants to hear of it again before it is read.
     pub fn unwatched(&self, dir: NodeId) {
         self.state.lock().nodes.set_watched(dir, false);
+    }
+
+    /// How often the guest has turned from one directory to another: unless it differs, nothing in
+    /// [`recency`](Self::recency) does.
+    pub fn uses(&self) -> u32 {
+        self.state.lock().nodes.uses()
+    }
+
+    /// When the guest last made use of each of these directories.
+    pub fn recency(&self, dirs: &[NodeId]) -> Vec<Recency> {
+        /// So that no request waits for long.
+        const AT_ONCE: usize = 1024;
+        let of_some = |some: &[NodeId]| {
+            let nodes = &self.state.lock().nodes;
+            some.iter().map(|dir| nodes.recency(*dir)).collect::<Vec<_>>()
+        };
+        dirs.chunks(AT_ONCE).flat_map(of_some).collect()
     }
 
     /// The export of an attachment, to count for it.

@@ -57,13 +57,18 @@ impl Session {
         Ok(entries)
     }
 
-    /// Tells the observer that a directory is about to be read, unless it knows.
+    /// The guest makes use of a directory: tells the observer that it is about to be read, unless it
+    /// knows.
     pub(super) fn watch(&self, dir: &Dir) {
-        if !self.state.lock().nodes.is_watched(dir.node) {
-            self.observer().before_read(dir.node, dir.as_fd());
-            // Only now may others on their way pass without asking.
-            self.state.lock().nodes.set_watched(dir.node, true);
+        if !self.state.lock().nodes.make_use(dir.node) {
+            self.have_watched(dir);
         }
+    }
+
+    fn have_watched(&self, dir: &Dir) {
+        self.observer().before_read(dir.node, dir.as_fd());
+        // Only now may others on their way pass without asking.
+        self.state.lock().nodes.set_watched(dir.node, true);
     }
 
     /// A directory is watched from when the guest knows it, for from then on somebody may be
@@ -72,7 +77,7 @@ impl Session {
         if !self.state.lock().nodes.is_watched(node)
             && let Ok(dir) = self.dir(node)
         {
-            self.watch(&dir);
+            self.have_watched(&dir);
         }
     }
 

@@ -11,7 +11,8 @@
 //!
 //! Lock order: `core`, then the session's `state` (through [`Lookup`](crate::reconcile::Lookup)), then `leases`. The session
 //! calls the observer with none of its locks held; what it reports of calls that this very thread
-//! makes is ignored, for the reconciler knows it already and `core` may be held.
+//! makes is ignored, for the reconciler knows it already and `core` may be held. `unwatched`, `guests` and
+//! the other locks are leaves.
 
 use super::run::{Loop, Moment};
 use super::{HintSource, WatchError, WatchKey};
@@ -22,7 +23,7 @@ use crate::reconcile::Reconciler;
 use crate::session::Session;
 use parking_lot::{Mutex, RwLock};
 use protocol::{Attachment, Attr, Entry, Errno, NodeId, Place, limits};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,6 +65,15 @@ struct Parent {
     folder: Box<[u8]>,
 }
 
+/// A directory that the host does not watch.
+pub(super) struct Unwatched {
+    pub dir: NodeId,
+    /// Since when it is known as it is.
+    pub since: Moment,
+    /// For want of room, not for another reason.
+    pub for_room: bool,
+}
+
 /// What one session's driver and its observer share.
 pub struct Driver {
     pub(super) session: Weak<Session>,
@@ -74,8 +84,13 @@ pub struct Driver {
     pub(super) closed: AtomicBool,
     refused: AtomicBool,
     parents: Mutex<Vec<Parent>>,
-    /// Directories that the host does not watch, and since when each is known as it is.
-    pub(super) unwatched: Mutex<VecDeque<(NodeId, Moment)>>,
+    pub(super) unwatched: Mutex<VecDeque<Unwatched>>,
+    /// Directories of each attachment that are being watched in the guest, as far as the agent says.
+    pub(super) guests: Mutex<FxHashMap<Attachment, FxHashSet<NodeId>>>,
+    /// It has said so since watches were shared out last.
+    pub(super) is_asked: AtomicBool,
+    /// Leases that were given up in favour of others.
+    pub(super) given_up: AtomicU64,
     /// Directories that this thread's own calls made known, while `core` may be held.
     adopted: Mutex<Vec<NodeId>>,
     pub(super) sent: AtomicU64,
@@ -103,6 +118,9 @@ impl Driver {
             refused: AtomicBool::new(false),
             parents: Mutex::default(),
             unwatched: Mutex::default(),
+            guests: Mutex::default(),
+            is_asked: AtomicBool::new(false),
+            given_up: AtomicU64::new(0),
             adopted: Mutex::default(),
             sent: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
@@ -140,10 +158,15 @@ impl Driver {
         } else {
             warn!(%error, "further directories are compared in turn: changes there come late");
         }
+        let for_room = matches!(error, WatchError::Limit);
         let mut unwatched = self.unwatched.lock();
-        unwatched.push_back((dir, Moment::now()));
+        let is_first = unwatched.is_empty();
+        unwatched.push_back(Unwatched { dir, since: Moment::now(), for_room });
         drop(unwatched);
-        self.source.wake();
+        // Else it has a turn before it already.
+        if is_first {
+            self.source.wake();
+        }
     }
 
     /// Of which attachment this watch of a parent is, and whether the name is that of its folder.
@@ -263,6 +286,7 @@ impl Observer for Driver {
     fn detached(&self, attachment: Attachment) {
         self.source.unwatch(parent_key(attachment));
         self.parents.lock().retain(|parent| parent.attachment != attachment);
+        self.guests.lock().remove(&attachment);
         // The nodes are gone without a word: whatever the session no longer knows goes.
         let Some(session) = self.session.upgrade() else { return };
         let gone: Vec<NodeId> =
@@ -271,7 +295,7 @@ impl Observer for Driver {
     }
 
     fn acknowledged(&self, seq: u64) {
-        self.acknowledged.fetch_max(seq.min(self.sent.load(Ordering::Acquire)), Ordering::Release);
+        self.acknowledged.fetch_max(seq.min(self.sent.load(Ordering::Acquire)), Ordering::SeqCst);
         self.under_way.lock().retain(|notice| {
             let delivered = notice.seq <= seq;
             if delivered {
@@ -280,9 +304,15 @@ impl Observer for Driver {
             }
             !delivered
         });
-        if self.stalled.swap(false, Ordering::AcqRel) {
+        if self.stalled.swap(false, Ordering::SeqCst) {
             self.source.wake();
         }
+    }
+
+    fn watched_by_guest(&self, attachment: Attachment, dirs: &[NodeId]) {
+        self.guests.lock().insert(attachment, dirs.iter().copied().collect());
+        self.is_asked.store(true, Ordering::Release);
+        self.source.wake();
     }
 
     fn closed(&self) {
@@ -296,6 +326,12 @@ impl Observer for Driver {
     fn figures(&self) -> Figures {
         let counters = self.core.lock().counters();
         let leases = self.leases.read().len() as u64;
-        Figures { leases, hints: counters.hints, changes: counters.changes }
+        Figures {
+            leases,
+            hints: counters.hints,
+            changes: counters.changes,
+            unwatched: self.unwatched.lock().len() as u64,
+            given_up: self.given_up.load(Ordering::Relaxed),
+        }
     }
 }

@@ -92,6 +92,13 @@ impl Inotify {
         }
     }
 
+    /// Directories with a watch that they share with no other key.
+    pub fn limited(&self) -> Vec<WatchKey> {
+        let watches = self.watches.lock();
+        let alone = |keys: &Vec<WatchKey>| if let [key] = **keys { Some(key) } else { None };
+        watches.keys.values().filter_map(alone).collect()
+    }
+
     /// Becomes readable when there is something to [`drain`](Self::drain).
     pub fn queue(&self) -> BorrowedFd<'_> {
         self.queue.as_fd()

@@ -79,6 +79,10 @@ impl HintSource for Linux {
         }
     }
 
+    fn limited(&self) -> Vec<WatchKey> {
+        self.inotify.limited()
+    }
+
     fn wait(&self, timeout: Option<Duration>, out: &mut Vec<Report>) -> io::Result<()> {
         let timeout = timeout.map(|time| Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),

@@ -10,6 +10,7 @@
 //! | `fanotify` | kinds of one name and doer, both ends of a rename | everything |
 //! | [`fsevents`] | accumulated flags, no order, file ids, own-event marks | [`Hint::by`] of names, [`Report::Subtree`] |
 
+mod claims;
 pub mod driver;
 #[cfg(target_os = "linux")]
 mod fanotify;
@@ -147,6 +148,12 @@ pub trait HintSource: Send + Sync {
 
     /// No longer watches it. Reports of it may still come.
     fn unwatch(&self, key: WatchKey);
+
+    /// What is watched at the cost of others: for each of these that is watched no longer another
+    /// directory can be. None where watches are not limited.
+    fn limited(&self) -> Vec<WatchKey> {
+        Vec::new()
+    }
 
     /// Blocks until there are reports, [`wake`](Self::wake) is called, or the time is over, and
     /// appends the reports to `out`. Uses no processor time while it blocks.

@@ -5,6 +5,8 @@
 //! itself lost some, every lease is broken first, every directory is told to be in doubt and compared
 //! again. Only then are the leases given back.
 
+mod scarce;
+
 use super::driver::{Driver, UnderWay};
 use super::{Doer, Report, WatchKey};
 use crate::counters::ExportCounters;
@@ -14,8 +16,8 @@ use crate::reconcile::{Looked, Lookup, OwnedChange};
 use crate::session::Session;
 use protocol::{Attachment, Change, Changes, Entry, Errno, NodeId, Notice, Time, limits};
 use rustc_hash::FxHashSet;
+use scarce::{Giving, TURN};
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, trace, warn};
@@ -28,9 +30,6 @@ const ROUND: usize = 256;
 const COMPARE_ROUND: usize = 1024;
 /// Most bytes of changes in one notice, well below [`limits::MAX_FRAME`].
 const NOTICE_BYTES: usize = limits::MAX_FRAME / 2;
-/// How often directories without a watch are compared, and how many at a time.
-const TURN: Duration = Duration::from_secs(1);
-const IN_TURN: usize = 64;
 
 /// Directories out of sight that are remembered.
 const MOST_AWAY: usize = 256;
@@ -100,6 +99,11 @@ pub(super) struct Loop<'d> {
     clean: Moment,
     /// When the directories without a watch were compared last.
     compared: Instant,
+    /// The agent knows that there are too few watches.
+    is_scarce: bool,
+    giving: Option<Giving>,
+    /// What [`Session::uses`] was when no watch was to change hands.
+    settled: Option<u32>,
 }
 
 impl<'d> Loop<'d> {
@@ -111,6 +115,9 @@ impl<'d> Loop<'d> {
             away: VecDeque::new(),
             clean: Moment::now(),
             compared: Instant::now(),
+            is_scarce: false,
+            giving: None,
+            settled: None,
         }
     }
 
@@ -131,7 +138,7 @@ impl<'d> Loop<'d> {
             }
             self.keep(&mut reports);
             self.round(&session);
-            self.compare_unwatched(&session);
+            self.share_out(&session);
         }
         trace!("the watching thread ends");
     }
@@ -139,9 +146,9 @@ impl<'d> Loop<'d> {
     /// How long nothing has to be done.
     fn timeout(&self) -> Option<Duration> {
         let busy = !self.backlog.is_empty() || !self.pending.is_empty();
-        if busy {
-            self.driver.stalled.store(true, Ordering::Release);
-            if self.driver.may_send() {
+        if busy || self.giving.is_some() {
+            self.driver.stalled.store(true, Ordering::SeqCst);
+            if busy && self.driver.may_send() || self.may_hand_over() {
                 return Some(Duration::ZERO);
             }
         }
@@ -267,32 +274,6 @@ impl<'d> Loop<'d> {
         let dirs = self.driver.core.lock().beneath(top);
         debug!(directories = dirs.len(), "comparing again beneath a directory");
         self.compare(session, &dirs, self.clean.since(), Again::after_loss());
-    }
-
-    /// Compares some of the directories that are not watched, and tries to have them watched.
-    fn compare_unwatched(&mut self, session: &Session) {
-        if self.compared.elapsed() < TURN || !self.pending.is_empty() {
-            return;
-        }
-        self.compared = Instant::now();
-        let turn = self.driver.unwatched.lock().len().min(IN_TURN);
-        for _ in 0..turn {
-            let Some((dir, moment)) = self.driver.unwatched.lock().pop_front() else { return };
-            let Ok(fd) = session.directory(dir) else {
-                if session.knows(dir) {
-                    self.driver.unwatched.lock().push_back((dir, moment));
-                }
-                continue;
-            };
-            let now = Moment::now();
-            let watched = self.driver.source.watch(WatchKey(dir), fd.as_fd()).is_ok();
-            self.compare(session, &[dir], moment.since(), Again::after_loss());
-            if watched {
-                self.driver.leases.write().insert(dir);
-            } else {
-                self.driver.unwatched.lock().push_back((dir, now));
-            }
-        }
     }
 
     /// Compares directories, parents first, with what the guest was told.

@@ -113,6 +113,21 @@ fn what_is_watched_no_longer_is_not_hinted() {
 }
 
 #[test]
+fn only_watches_that_are_limited_are_given_up_for_others() {
+    let inotify = Scene::of(Linux::inotify_only().unwrap());
+    assert_eq!(inotify.source.limited(), [DIR]);
+    // What two share frees no watch by being watched for one less.
+    let (other, fd) = (WatchKey(NodeId(8)), fs::File::open(inotify.dir.path()).unwrap());
+    inotify.source.watch(other, fd.as_fd()).unwrap();
+    assert_eq!(inotify.source.limited(), []);
+    inotify.source.unwatch(DIR);
+    assert_eq!(inotify.source.limited(), [other]);
+    if is_root() {
+        assert_eq!(Scene::of(Linux::new().unwrap()).source.limited(), []);
+    }
+}
+
+#[test]
 fn a_removed_directory_ends_its_watch() {
     each_source(|scene| {
         let (other, key) = (scene.dir.path().join("other"), WatchKey(NodeId(8)));

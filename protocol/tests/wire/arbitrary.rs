@@ -12,9 +12,9 @@ use protocol::handshake::{Features, Handshake, Hello, Refuse, RefuseReason, Welc
 use protocol::listing::DirEntry;
 use protocol::{
     AccessMask, Attached, Attachment, Attr, AttrReply, Caller, Change, Changes, Consistency,
-    ContentEvents, Created, Entries, Entry, Errno, ExportName, FallocateMode, ForgetList,
-    ForgetOne, Groups, HandleId, Lock, LockFamily, LockKind, LockOwner, Name, Names, NodeId,
-    Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags, Reply, Request, SetAttr,
+    ContentEvents, Created, Directories, Entries, Entry, Errno, ExportName, FallocateMode,
+    ForgetList, ForgetOne, Groups, HandleId, Lock, LockFamily, LockKind, LockOwner, Name, Names,
+    NodeId, Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags, Reply, Request, SetAttr,
     SetAttrMask, StatFs, Tag, Target, Text, Time, Validity, Whence, XattrFlags, XattrName,
     XattrValue, limits,
 };
@@ -231,6 +231,7 @@ pub fn requests() -> Variants<Request<'static>> {
         Forget { nodes: vec(forget, 0..=5).prop_map(ForgetList) },
         Cancel { tag: tag() },
         Acknowledge { seq: any::<u64>() },
+        Watched { attachment: attachment(), dirs: vec(node(), 0..=5).prop_map(Directories) },
         Lookup { parent: node(), name: name() },
         Walk { base: node(), names: names() },
         GetAttr { node: node() },
@@ -317,6 +318,7 @@ pub fn notices() -> Variants<Notice<'static>> {
             changes: vec(change, 0..=8).prop_map(Changes),
         },
         Goodbye,
+        Scarce { scarce: any::<bool>() },
     })
 }
 

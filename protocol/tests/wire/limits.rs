@@ -6,9 +6,9 @@ use protocol::frame::HEADER;
 use protocol::handshake::Handshake;
 use protocol::limits::{self, MAX_FRAME};
 use protocol::{
-    Attachment, Caller, Change, Changes, DecodeError, Entries, Entry, ForgetList, ForgetOne,
-    FrameHeader, Groups, HandleId, Name, Names, NodeId, Notice, Payload, Place, Reply, Request,
-    Tag, Target, Text,
+    Attachment, Caller, Change, Changes, DecodeError, Directories, Entries, Entry, ForgetList,
+    ForgetOne, FrameHeader, Groups, HandleId, Name, Names, NodeId, Notice, Payload, Place, Reply,
+    Request, Tag, Target, Text,
 };
 
 /// A decoder, an opcode, what stands in front of the counted bytes, and what is counted.
@@ -93,6 +93,10 @@ fn lists_and_payloads_end_at_their_limit() {
     check("nodes to forget", limits::MAX_FORGET, &|n| {
         let nodes = ForgetList(vec![ForgetOne { node, count: 1 }; n]);
         Message::Request(caller, Request::Forget { nodes })
+    });
+    check("watched directories", limits::MAX_WATCHED, &|n| {
+        let dirs = Directories(vec![node; n]);
+        Message::Request(caller, Request::Watched { attachment: Attachment(0), dirs })
     });
     check("entries", limits::MAX_WALK, &|n| {
         Message::Reply(Reply::Walked { entries: Entries(vec![Entry::default(); n]) })

@@ -9,10 +9,10 @@ use protocol::handshake::{Features, Handshake, Hello, MAGIC, Refuse, RefuseReaso
 use protocol::listing::{self, DirEntry};
 use protocol::{
     Attached, Attachment, Attr, Caller, Change, Changes, Consistency, ContentEvents, Created,
-    Entry, Errno, ExportName, ForgetList, ForgetOne, Groups, HandleId, Lock, LockFamily, LockKind,
-    LockOwner, Name, Names, NodeId, Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags,
-    Reply, Request, SetAttr, SetAttrMask, Tag, Target, Text, Time, Validity, XattrFlags, XattrName,
-    XattrValue, limits,
+    Directories, Entry, Errno, ExportName, ForgetList, ForgetOne, Groups, HandleId, Lock,
+    LockFamily, LockKind, LockOwner, Name, Names, NodeId, Notice, OpenFlags, OwnershipMode,
+    Payload, Place, RenameFlags, Reply, Request, SetAttr, SetAttrMask, Tag, Target, Text, Time,
+    Validity, XattrFlags, XattrName, XattrValue, limits,
 };
 use std::fmt::Write;
 
@@ -124,6 +124,13 @@ fn requests_have_these_bytes() {
                 ]),
             },
         ),
+        (
+            "watched",
+            Request::Watched {
+                attachment: Attachment(3),
+                dirs: Directories(vec![NodeId(2), NodeId(0x0001_0000_0004)]),
+            },
+        ),
         ("walk", Request::Walk { base: parent, names: Names(vec![name("a"), name("b.txt")]) }),
         ("setattr", Request::SetAttr { node: NodeId(2), handle: Some(handle), set }),
         (
@@ -218,6 +225,7 @@ fn replies_and_notices_have_these_bytes() {
             Message::Notice(Notice::Changes { attachment: Attachment(3), seq: 17, changes }),
         ),
         ("goodbye", Message::Notice(Notice::Goodbye)),
+        ("scarce", Message::Notice(Notice::Scarce { scarce: true })),
     ];
     for (name, message) in messages {
         insta::assert_snapshot!(name, dump(&message.frame(Tag(5))));
@@ -253,6 +261,7 @@ fn limits_have_these_values() {
         ("frame", limits::MAX_FRAME),
         ("walk", limits::MAX_WALK),
         ("forget", limits::MAX_FORGET),
+        ("watched", limits::MAX_WATCHED),
         ("changes", limits::MAX_CHANGES),
         ("groups", limits::MAX_GROUPS),
         ("attachments", limits::MAX_ATTACHMENTS),

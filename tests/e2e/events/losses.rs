@@ -4,10 +4,10 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use rustix::process::Signal;
 use super::settle;
 use crate::support::mirror::{differences, look};
 use crate::support::share::NAME;
-use crate::support::{Daemon, Mirror, PROMPT, Shape, eventually, on_each_shape};
+use crate::support::watcher::Event;
+use crate::support::{Daemon, Mirror, PROMPT, Shape, Share, Watcher, eventually, on_each_shape};
 use crate::support::{require_root, turns};
 
 on_each_shape!(together:
@@ -228,30 +229,77 @@ fn with_8_watches_all_is_told_and_one_line_warns() {
     assert_eq!(warnings, 1, "{errors:#?}");
 }
 
-/// Leases are given up where nobody watches, never where a guest's watcher sits.
+/// The guest looks for something in a folder, which its kernel cannot know.
+fn visit(folder: &Path) {
+    static VISITS: AtomicU64 = AtomicU64::new(0);
+    let name = format!("nothing-{}", VISITS.fetch_add(1, Ordering::Relaxed));
+    assert!(!folder.join(name).exists());
+}
+
+/// Whether a process watches a folder, as the kernel tells.
+fn watches(daemon: &Daemon, folder: &Path) -> bool {
+    let number = fs::metadata(folder).expect("a folder").ino();
+    let process = Path::new("/proc").join(daemon.pid().as_raw_nonzero().to_string());
+    let infos = fs::read_dir(process.join("fdinfo")).expect("its descriptors").flatten();
+    let texts = infos.filter_map(|info| fs::read_to_string(info.path()).ok());
+    let wanted = format!(" ino:{number:x} ");
+    let mut lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+    lines.any(|line| line.starts_with("inotify ") && line.contains(&wanted))
+}
+
 #[test]
-fn with_8_watches_a_folder_that_is_watched_keeps_its_own() {
+fn with_8_watches_those_of_a_guest_are_kept_and_the_others_go_to_who_is_used() {
     let _turn = turns::together();
     require_root!();
-    let share = Shape::UnixSocket.share().server_under(EIGHT_WATCHES).start();
-    for folder in 0..40 {
-        fs::create_dir(share.host().join(format!("folder-{folder}"))).expect("a folder");
+    let mut share = Shape::UnixSocket.share().server_under(EIGHT_WATCHES).start();
+    let host = |share: &Share, folder: usize| share.host().join(format!("folder-{folder}"));
+    for folder in 0..50 {
+        fs::create_dir(host(&share, folder)).expect("a folder");
+        fs::write(host(&share, folder).join("file"), "x").expect("a file");
     }
-    fs::create_dir(share.host().join("watched")).expect("a folder");
-    let mirror = Mirror::of(&share.mount().join("watched"));
-    for round in 0..3 {
-        // Whoever looks into all of them uses up the watches.
-        for folder in 0..40 {
-            let folder = format!("folder-{folder}");
-            fs::write(share.mount().join(&folder).join("of-guest"), "x").expect("a file");
-            fs::write(share.host().join(&folder).join("of-host"), "x").expect("a file");
-        }
-        fs::write(share.host().join("watched/file"), format!("round {round}")).expect("a file");
-        mirror.shows(&share.host().join("watched"), PROMPT).expect("what is watched is told");
-        eventually("the guest's tree is the host's", PROMPT, || {
-            look(share.host()) == look(share.mount())
+    let guest = share.mount().to_owned();
+    let guest = |folder: usize| guest.join(format!("folder-{folder}"));
+    (0..50).for_each(|folder| visit(&guest(folder)));
+    // The last of all that is known gets a watch for being watched.
+    let watched = host(&share, 49);
+    let mut watcher = Watcher::new();
+    watcher.watch(&guest(49)).expect("a watch");
+    eventually("the host watches what the guest watches", PROMPT, || {
+        watches(share.server(), &watched)
+    });
+    // It keeps it, whoever else is used later.
+    let given_up = |share: &Share| super::of_agent(share, "given_up");
+    let before = given_up(&share);
+    eventually("the watches change hands", PROMPT * 3, || {
+        (0..49).for_each(|folder| visit(&guest(folder)));
+        assert!(watches(share.server(), &watched), "the guest's was given up");
+        given_up(&share) >= before + 20
+    });
+    // Whoever is used gets one of them, as soon as others are not.
+    for folder in [3, 30] {
+        let used = host(&share, folder);
+        eventually("the host watches what is used", PROMPT, || {
+            visit(&guest(folder));
+            watches(share.server(), &used)
         });
     }
+    assert!(watches(share.server(), &watched), "the guest's was given up");
+    fs::write(watched.join("new"), "x").expect("a file");
+    let heard = |event: &Event| event.name.as_deref() == Some(b"new");
+    watcher.wait_for(PROMPT, heard).expect("what is watched is told");
+    for folder in 0..50 {
+        fs::write(host(&share, folder).join("file"), "changed").expect("a file");
+        fs::write(host(&share, folder).join("later"), "x").expect("a file");
+    }
+    eventually("the guest's tree is the host's", PROMPT, || {
+        look(share.host()) == look(share.mount())
+    });
+    // Nobody watches any more: the watch is one of all.
+    drop(watcher);
+    eventually("what is watched no longer is given up", PROMPT * 3, || {
+        (0..49).for_each(|folder| visit(&guest(folder)));
+        !watches(share.server(), &watched)
+    });
 }
 
 /// Between an agent and its server: forwards bytes, and breaks.

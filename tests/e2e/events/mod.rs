@@ -28,6 +28,8 @@ pub mod table;
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::support::{PROMPT, Share, Suite};
 
 /// Time for events that should not come, to come.
@@ -38,8 +40,25 @@ fn settle() {
 /// A counter of `osxfs status`.
 #[track_caller]
 fn count(share: &Share, name: &str) -> u64 {
+    number(&status(share)[0], name)
+}
+
+/// A counter of the first agent of the server.
+#[track_caller]
+fn of_agent(share: &Share, name: &str) -> u64 {
+    let processes = status(share);
+    let servers = processes.as_array().expect("processes").iter();
+    let agents: Vec<_> = servers.filter_map(|server| server["agents"].as_array()).collect();
+    number(&agents[0][0], name)
+}
+
+fn status(share: &Share) -> Value {
     let mut status = share.osxfs(["status", "--json"]);
     let text = Suite::run("osxfs status", PROMPT, &mut status).succeeds().log;
-    let servers: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    servers[0][name].as_u64().unwrap_or_else(|| panic!("no {name} in {text}"))
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[track_caller]
+fn number(of: &Value, name: &str) -> u64 {
+    of[name].as_u64().unwrap_or_else(|| panic!("no {name} in {of:#}"))
 }
