@@ -22,7 +22,7 @@ pub struct Options {
 }
 
 /// How to see that a package is not needed.
-enum Probe {
+pub enum Probe {
     /// A program that is found in `PATH` or among the system's.
     Program(&'static str),
     /// The package itself, where no program tells.
@@ -116,7 +116,15 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+    if !provide(PACKAGES)? {
+        println!("setup: packages: nothing to do");
+    }
+    Ok(())
+}
+
+/// Installs what is missing of these, and tells whether anything was.
+pub fn provide(packages: &[(&'static str, Probe)]) -> Result<bool> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(package, probe)| match probe {
             Probe::Program(program) => find(program).is_none(),
@@ -125,10 +133,10 @@ fn packages() -> Result<()> {
         .map(|(package, _)| *package)
         .collect();
     if missing.is_empty() {
-        println!("setup: packages: nothing to do");
-        return Ok(());
+        return Ok(false);
     }
-    install(&missing)
+    install(&missing)?;
+    Ok(true)
 }
 
 /// Provides a standard library of macOS for `check-macos`, by whichever way is open.

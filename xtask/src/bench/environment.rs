@@ -29,8 +29,10 @@ impl Environment {
             kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(unknown),
             cores: thread::available_parallelism().map_or(1, usize::from),
             processor: processor().unwrap_or_else(unknown),
-            file_system: output_of(Command::new("stat").args(["-f", "-c", "%T"]).arg(dir))
-                .unwrap_or_else(unknown),
+            file_system: output_of(
+                Command::new("findmnt").args(["-n", "-o", "FSTYPE", "--target"]).arg(dir),
+            )
+            .unwrap_or_else(unknown),
             osxfs: format!("{version} ({commit})"),
         }
     }

@@ -10,11 +10,11 @@ use anyhow::{Context, Result, bail};
 use super::act::{Act, Load, Numbers};
 use super::delay::{self, Series};
 use super::environment::Environment;
+use super::measured_program;
 use super::report::{Report, ShapeReport};
 use super::share::{Dir, Shape, Share};
 use super::storm::{self, Steady, Storm};
 use super::watcher::{Trouble, Watcher};
-use crate::command::{cargo, execute, target_dir};
 
 /// Folders that a storm goes over.
 const STORM_DIRS: usize = 4;
@@ -61,13 +61,7 @@ pub struct Run {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let program = match &options.osxfs {
-        Some(program) => program.canonicalize().with_context(|| program.display().to_string())?,
-        None => {
-            execute(&mut cargo(["build", "--release", "--package", "osxfs"]))?;
-            target_dir().join("release/osxfs")
-        }
-    };
+    let program = measured_program(options.osxfs.as_deref())?;
     let environment = Environment::of(&program, &options.dir);
     println!("{}", environment.line());
     println!(

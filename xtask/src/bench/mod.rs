@@ -7,16 +7,19 @@
 //! | `storm` | how many changes a second go through |
 //! | `act` | what is done on the host, and the paced load of it |
 //! | `watcher` | inotify on the mount, and what it is expected to tell |
-//! | `share` | the shares that are measured, and their processor time |
+//! | `fs` | the benchmark of file operations, beside a local disk and other file systems |
+//! | `share`, `daemon` | the shares that are measured, their processes and processor time |
 //! | `environment`, `stats`, `table` | what every benchmark prints |
 //!
 //! Every figure is the median of several runs. The machine is shared by all that takes part: whoever
 //! writes on the host, the server, the agent and the watcher.
 
 mod act;
+mod daemon;
 mod delay;
 mod environment;
 mod events;
+mod fs;
 mod report;
 mod share;
 mod stats;
@@ -24,16 +27,32 @@ mod storm;
 mod table;
 mod watcher;
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::command::{cargo, execute, target_dir};
 
 #[derive(clap::Subcommand)]
 pub enum Benchmark {
     /// Delay of events, injections a second, processor time a change
     Events(events::Options),
+    /// Time of file operations, as ratios to a local disk and to other file systems
+    Fs(fs::Options),
 }
 
 pub fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Events(options) => events::run(options),
+        Benchmark::Fs(options) => fs::run(options),
     }
+}
+
+/// The osxfs to measure: the one that was named, or one that is built now.
+fn measured_program(named: Option<&Path>) -> Result<PathBuf> {
+    if let Some(program) = named {
+        return program.canonicalize().with_context(|| program.display().to_string());
+    }
+    execute(&mut cargo(["build", "--release", "--package", "osxfs"]))?;
+    Ok(target_dir().join("release/osxfs"))
 }

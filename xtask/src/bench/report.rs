@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::daemon::Used;
 use super::delay::{self, Series};
 use super::environment::Environment;
 use super::events::Run;
-use super::share::{Shape, Used};
+use super::share::Shape;
 use super::stats::{Delays, Spread};
 use super::storm;
 use super::table::{Table, milliseconds, thousands};

@@ -2,17 +2,13 @@
 //! as a floor. Each stands in a temporary folder and is gone at the end, however it comes.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal};
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// How long a process may take to end before it is killed.
-const PROMPT: Duration = Duration::from_secs(10);
+use super::daemon::{Daemon, Used, is_mounted};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
@@ -36,7 +32,7 @@ impl Shape {
     }
 }
 
-/// A running share.
+/// A folder, and whatever serves it.
 pub struct Share {
     /// Ended from the last to the first.
     daemons: Vec<Daemon>,
@@ -48,6 +44,13 @@ pub struct Share {
 impl Share {
     /// Starts it below `base`, and returns when it is mounted.
     pub fn start(shape: Shape, program: &Path, base: &Path) -> Result<Self> {
+        let mut share = Self::bare(base)?;
+        share.mount(shape, program)?;
+        Ok(share)
+    }
+
+    /// An empty folder below `base` that nothing serves yet.
+    pub fn bare(base: &Path) -> Result<Self> {
         let scratch = tempfile::Builder::new()
             .prefix("osxfs-bench-")
             .tempdir_in(base)
@@ -56,38 +59,41 @@ impl Share {
             let dir = scratch.path().join(name);
             fs::create_dir(&dir).map(|()| dir)
         };
-        let (host, point, run) = (dir("host")?, dir("mount")?, dir("run")?);
+        let (host, mount, _) = (dir("host")?, dir("mount")?, dir("run")?);
+        Ok(Self { daemons: Vec::new(), host, mount, scratch: Some(scratch) })
+    }
+
+    /// Serves it by osxfs.
+    pub fn mount(&mut self, shape: Shape, program: &Path) -> Result<()> {
         let osxfs = || {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "TERM"]).arg(program).env("OSXFS_RUNTIME_DIR", &run);
+            let mut command = Daemon::command(program);
+            command.env("OSXFS_RUNTIME_DIR", self.runtime_dir());
             command
         };
-        let mount = if shape == Shape::Local { &host } else { &point }.clone();
-        let socket = format!("unix:{}", scratch.path().join("socket").display());
-        let mut share = Self { daemons: Vec::new(), host, mount, scratch: Some(scratch) };
-        let mut spawn = |name, ready, mut command| -> Result<()> {
-            share.daemons.push(Daemon::spawn(name, ready, &mut command)?);
-            Ok(())
-        };
+        let socket = format!("unix:{}", self.beside("socket").display());
         match shape {
-            Shape::Local => {}
+            Shape::Local => self.mount.clone_from(&self.host),
             Shape::Embedded => {
                 let mut mount = osxfs();
-                mount.arg("mount").arg(&share.host).arg(&point);
-                spawn("osxfs mount", "sharing ", mount)?;
+                mount.arg("mount").arg(&self.host).arg(&self.mount);
+                self.add(Daemon::printing("osxfs mount", "sharing ", &mut mount)?);
             }
             Shape::UnixSocket => {
-                let mut serve = osxfs();
-                let export = format!("{}:bench", share.host.display());
+                let (mut serve, mut agent) = (osxfs(), osxfs());
+                let export = format!("{}:bench", self.host.display());
                 serve.args(["serve", "--export", &export, "--listen", &socket]);
-                spawn("osxfs serve", "listening on ", serve)?;
-                let mut agent = osxfs();
-                let mount = format!("bench:{}", point.display());
+                self.add(Daemon::printing("osxfs serve", "listening on ", &mut serve)?);
+                let mount = format!("bench:{}", self.mount.display());
                 agent.args(["agent", "--connect", &socket, "--mount", &mount]);
-                spawn("osxfs agent", "mounted ", agent)?;
+                self.add(Daemon::printing("osxfs agent", "mounted ", &mut agent)?);
             }
         }
-        Ok(share)
+        Ok(())
+    }
+
+    /// From now on this process takes part in serving it.
+    pub fn add(&mut self, daemon: Daemon) {
+        self.daemons.push(daemon);
     }
 
     /// A folder of this name, made on the host.
@@ -97,12 +103,28 @@ impl Share {
         Ok(dir)
     }
 
+    /// The folder itself.
+    pub fn host_path(&self) -> &Path {
+        &self.host
+    }
+
+    /// Where a guest sees it.
+    pub fn mount_path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Where `osxfs status` finds the servers and agents of this share.
+    pub fn runtime_dir(&self) -> PathBuf {
+        self.beside("run")
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.host.with_file_name(name)
+    }
+
     /// The processor time that each process has used up to now.
     pub fn processor_time(&self) -> Result<Vec<Used>> {
-        self.daemons
-            .iter()
-            .map(|daemon| Ok(Used { name: daemon.name, time: processor_time(daemon.pid())? }))
-            .collect()
+        self.daemons.iter().map(Daemon::used).collect()
     }
 }
 
@@ -113,86 +135,18 @@ pub struct Dir {
     pub mount: PathBuf,
 }
 
-/// Processor time of a process, user and system, all threads.
-#[derive(Clone, Copy)]
-pub struct Used {
-    pub name: &'static str,
-    pub time: Duration,
-}
-
 impl Drop for Share {
     fn drop(&mut self) {
         while self.daemons.pop().is_some() {}
         let Some(scratch) = self.scratch.take() else { return };
-        let is_mounted = || {
-            let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-            let here = scratch.path().to_string_lossy().into_owned();
-            table.lines().any(|line| line.contains(&here))
-        };
-        if is_mounted() {
+        if is_mounted(scratch.path()) {
             let detach = ["-f", "-l"];
             _ = Command::new("umount").args(detach).arg(&self.mount).status();
         }
         // A removal must never walk into a mount.
-        if is_mounted() {
+        if is_mounted(scratch.path()) {
             eprintln!("bench: {} is still mounted and is left", self.mount.display());
             _ = scratch.keep();
         }
     }
-}
-
-struct Daemon {
-    name: &'static str,
-    child: Child,
-    /// Kept so that whatever it prints later has somewhere to go.
-    _stdout: BufReader<ChildStdout>,
-}
-
-impl Daemon {
-    /// Returns when it has printed a line that begins with `ready`.
-    fn spawn(name: &'static str, ready: &str, command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
-        let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
-        let mut line = String::new();
-        while stdout.read_line(&mut line)? > 0 {
-            if line.starts_with(ready) {
-                return Ok(Self { name, child, _stdout: stdout });
-            }
-            line.clear();
-        }
-        bail!("{name} ended before it was ready: {}", child.wait()?);
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let start = Instant::now();
-        _ = rustix::process::kill_process(self.pid(), Signal::TERM);
-        while let Ok(None) = self.child.try_wait() {
-            if start.elapsed() > PROMPT {
-                eprintln!("bench: {} does not end and is killed", self.name);
-                _ = self.child.kill();
-                _ = self.child.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-fn processor_time(pid: Pid) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
-    // The name in parentheses may contain anything; `utime` and `stime` are fields 14 and 15.
-    let (_, fields) = stat.rsplit_once(')').context("no process state")?;
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-    let ticks = ticks.sum::<Result<u64, _>>()?;
-    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }

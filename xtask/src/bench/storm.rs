@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::act::{Act, Load, Numbers};
-use super::share::{Dir, Share, Used};
+use super::daemon::Used;
+use super::share::{Dir, Share};
 use super::watcher::Watcher;
 
 /// What is done to all files, in this order. The last one makes files that `Delete` removes.

@@ -1,0 +1,126 @@
+//! A process that serves a folder while it is measured: started, awaited, and ended with whoever
+//! started it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Seek};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal};
+
+/// How long a process may take to end before it is killed, or to mount before it is given up.
+const PROMPT: Duration = Duration::from_secs(10);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Processor time of a process, user and system, all threads.
+#[derive(Clone, Copy)]
+pub struct Used {
+    pub name: &'static str,
+    pub time: Duration,
+}
+
+pub struct Daemon {
+    name: &'static str,
+    child: Child,
+    /// Kept so that whatever it prints later has somewhere to go.
+    _stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Daemon {
+    /// A command that does not outlive this program.
+    pub fn command(program: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM"]).arg(program);
+        command
+    }
+
+    /// Returns when it has printed a line that begins with `ready`.
+    pub fn printing(name: &'static str, ready: &str, command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
+        let mut line = String::new();
+        while stdout.read_line(&mut line)? > 0 {
+            if line.starts_with(ready) {
+                return Ok(Self { name, child, _stdout: Some(stdout) });
+            }
+            line.clear();
+        }
+        bail!("{name} ended before it was ready: {}", child.wait()?);
+    }
+
+    /// Returns when something is mounted at `point`. What it says of its troubles later is dropped:
+    /// whoever uses it meets them.
+    pub fn mounting(name: &'static str, point: &Path, command: &mut Command) -> Result<Self> {
+        let mut said = tempfile::tempfile()?;
+        let mut daemon = Self::beside(name, command.stderr(said.try_clone()?))?;
+        let start = Instant::now();
+        while !is_mounted(point) {
+            if let Some(status) = daemon.child.try_wait()? {
+                let mut text = String::new();
+                said.rewind()?;
+                said.read_to_string(&mut text)?;
+                bail!("{name} ended before it had mounted ({status}): {}", text.trim());
+            }
+            if start.elapsed() > PROMPT {
+                bail!("{name} has not mounted {} in {PROMPT:?}", point.display());
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(daemon)
+    }
+
+    /// Returns at once.
+    pub fn beside(name: &'static str, command: &mut Command) -> Result<Self> {
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name, child, _stdout: None })
+    }
+
+    /// What it has used up to now.
+    pub fn used(&self) -> Result<Used> {
+        Ok(Used { name: self.name, time: processor_time(self.pid())? })
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+/// Whether a mount stands at this folder or beneath it.
+pub fn is_mounted(point: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let below = |line: &str| Some(Path::new(line.split(' ').nth(4)?).starts_with(point));
+    table.lines().any(|line| below(line).unwrap_or_default())
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let start = Instant::now();
+        _ = rustix::process::kill_process(self.pid(), Signal::TERM);
+        while let Ok(None) = self.child.try_wait() {
+            if start.elapsed() > PROMPT {
+                eprintln!("bench: {} does not end and is killed", self.name);
+                _ = self.child.kill();
+                _ = self.child.wait();
+                return;
+            }
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+fn processor_time(pid: Pid) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
+    // The name in parentheses may contain anything; `utime` and `stime` are fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(')').context("no process state")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<Result<u64, _>>()?;
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
