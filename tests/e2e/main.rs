@@ -16,6 +16,7 @@
 //! | [`reconnect`] | a server that was away: watchers hear what happened meanwhile |
 //! | [`idle`] | nothing happens: no thread wakes up |
 //! | [`watch_command`] | `osxfs watch` prints changes as they are delivered |
+//! | [`vm`] | a stock kernel in our own monitor, on an emulated host: commands, disks, files, events |
 //! | [`status`] | `osxfs status` tells what runs |
 //!
 //! One test alone: `cargo test --release --test e2e NAME`, where NAME is any part of
@@ -36,5 +37,7 @@ mod reconnect;
 mod status;
 mod suites;
 mod support;
+#[cfg(target_arch = "x86_64")]
+mod vm;
 mod watch_command;
 mod watchers;

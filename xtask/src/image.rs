@@ -1,6 +1,9 @@
 //! `cargo xtask image`: what `osxfs vm run` boots where no kernel is given. Debian's stock cloud
 //! kernel as it is, and an initial file system of its modules, our agent as init, and busybox.
 //!
+//! Beside it lies what a test of that needs: an initial file system with which the same kernel becomes
+//! a *host* with KVM (`tests/e2e/vm`).
+//!
 //! Everything comes from the distribution's archive by `apt-get download`; nothing is installed, and
 //! no right is needed. The result is the same for the same packages, and made again only if one of
 //! them, or the agent, is another.
@@ -26,7 +29,7 @@ const KERNEL: &str = if cfg!(target_arch = "aarch64") {
 const BUSYBOX: &str = "busybox-static";
 /// Tells what an image was made of; changes with what this file puts into it.
 const STAMP: &str = "made-of";
-const LAYOUT: &str = "layout 2";
+const LAYOUT: &str = "layout 3";
 
 /// Text files of the guest.
 const FILES: &[(&str, &str)] = &[
@@ -36,6 +39,14 @@ const FILES: &[(&str, &str)] = &[
 ];
 /// What a DHCP client does with what it is told. Its first argument says what has happened.
 const DHCP_SCRIPT: &str = include_str!("image/udhcpc.sh");
+/// The users of a host are those that the suites act as.
+const HOST_FILES: &[(&str, &str)] = &[
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n",
+    ),
+    ("etc/group", "root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n"),
+];
 const FOLDERS: &[&str] = &["dev", "proc", "sys", "run", "tmp", "root", "mnt", "var", "etc"];
 
 pub fn run() -> Result<()> {
@@ -157,21 +168,42 @@ fn fill(packages: &Path, agent: &Path, image: &Path) -> Result<()> {
         archive.file(path, 0o644, text.as_bytes());
     }
     archive.file("usr/share/udhcpc/default.script", 0o755, DHCP_SCRIPT.as_bytes());
-    let mut list = String::new();
-    for module in modules::needed(packages, &release)? {
-        archive.file(&module.path, 0o644, &module.bytes);
-        list.push('/');
-        list.push_str(&module.path);
-        list.push('\n');
-    }
-    archive.file("etc/osxfs/modules", 0o644, list.as_bytes());
+    add_modules(&mut archive, modules::needed(packages, &release, modules::GUEST)?);
     let write = |name: &str, bytes: &[u8]| {
         let path = image.join(name);
         fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
     };
     write("vmlinuz", &fs::read(&kernel)?)?;
     write("initrd", &archive.finish())?;
+    if cfg!(target_arch = "x86_64") {
+        write("host-initrd", &host(packages, &release)?)?;
+    }
     write("release", release.as_bytes())
+}
+
+/// What a host of tests has at first; the rest, also its init, is put behind it by the test.
+fn host(packages: &Path, release: &str) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    FOLDERS.iter().for_each(|folder| archive.folder(folder));
+    archive.character_device("dev/console", 5, 1);
+    busybox(packages, &mut archive)?;
+    for (path, text) in HOST_FILES {
+        archive.file(path, 0o644, text.as_bytes());
+    }
+    add_modules(&mut archive, modules::needed(packages, release, modules::HOST)?);
+    Ok(archive.finish())
+}
+
+/// Modules, and the list that says in which order they load.
+fn add_modules(archive: &mut Archive, modules: Vec<modules::Module>) {
+    let mut list = String::new();
+    for module in modules {
+        archive.file(&module.path, 0o644, &module.bytes);
+        list.push('/');
+        list.push_str(&module.path);
+        list.push('\n');
+    }
+    archive.file("etc/osxfs/modules", 0o644, list.as_bytes());
 }
 
 /// The agent without what only a debugger reads, where there is a program to leave it out.

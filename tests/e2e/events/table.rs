@@ -17,10 +17,16 @@ use super::differences::DIFFERENCES;
 use crate::support::watcher::{Event, Log};
 use crate::support::{Bind, PROMPT, Shape, Watcher, eventually, on_each_shape, require_root};
 
-/// How long a step may take on a busy machine.
-const STEP: Duration = Duration::from_secs(5);
-/// Time for events that should not come, to come.
-const QUIET: Duration = Duration::from_millis(400);
+/// How much time events are given.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    /// How long a step may take on a busy machine.
+    pub step: Duration,
+    /// Time for events that should not come, to come.
+    pub quiet: Duration,
+}
+
+const PACE: Pace = Pace { step: Duration::from_secs(5), quiet: Duration::from_millis(400) };
 
 on_each_shape!(alone: each_kind_is_told_as_by_a_local_disk);
 
@@ -40,7 +46,7 @@ fn each_kind_is_told_as_by_a_local_disk(shape: Shape) {
     let below = Bind::mount(&on_mount, &at("below"), false);
     let container = Bind::in_a_namespace(share.mount(), &at("container"));
     // What was done to prepare is told by then, and is no part of it.
-    std::thread::sleep(QUIET);
+    std::thread::sleep(PACE.quiet);
     let ways = [
         ("mount", on_mount.clone()),
         ("read-only bind", read_only.path().join("all")),
@@ -48,7 +54,7 @@ fn each_kind_is_told_as_by_a_local_disk(shape: Shape) {
         ("bind in a namespace", container.path().join("all")),
     ];
     let views = ways.map(|(name, folder)| View::new(name, &folder, &runs, Watcher::new()));
-    compare(&local, &host, runs, views.into());
+    compare(&local, &host, runs, views.into(), PACE);
 }
 
 /// Makes what the scripts need on both sides.
@@ -75,9 +81,15 @@ pub fn prepare(local: &Side, host: &Side) -> Vec<Run> {
 
 /// Runs the scripts, and expects of each view of the host's side what the local disk tells.
 #[track_caller]
-pub fn compare(local: &Side, host: &Side, mut runs: Vec<Run>, mut views: Vec<View>) {
+pub fn compare(
+    local: &Side,
+    host: &Side,
+    mut runs: Vec<Run>,
+    mut views: Vec<View>,
+    pace: Pace,
+) {
     let mut here = View::new("local", &local.folder, &runs, Watcher::new());
-    std::thread::sleep(QUIET);
+    std::thread::sleep(pace.quiet);
     for view in views.iter_mut().chain([&mut here]) {
         view.read();
         view.logs.iter_mut().for_each(|log| *log = Log::default());
@@ -94,7 +106,7 @@ pub fn compare(local: &Side, host: &Side, mut runs: Vec<Run>, mut views: Vec<Vie
         for (index, run) in runs.iter_mut().enumerate() {
             run.expect(step, &std::mem::take(&mut here.logs[index].lines));
         }
-        let deadline = Instant::now() + STEP;
+        let deadline = Instant::now() + pace.step;
         loop {
             views.iter_mut().for_each(View::read);
             let complete = |index: usize| {
@@ -112,7 +124,7 @@ pub fn compare(local: &Side, host: &Side, mut runs: Vec<Run>, mut views: Vec<Vie
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        std::thread::sleep(QUIET);
+        std::thread::sleep(pace.quiet);
     }
     views.iter_mut().for_each(View::read);
     let mut failures = String::new();

@@ -8,7 +8,7 @@ use crate::support::{Scratch, Shape, Suite, on_each_shape, require};
 const OPERATIONS: &str = "100000";
 
 /// Every operation that fsx knows. Smaller pieces than by default, to have more of them in time.
-const CONFIGURATION: &str = "
+pub const CONFIGURATION: &str = "
 flen = 131072
 [opsize]
 max = 16384

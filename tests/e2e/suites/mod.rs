@@ -3,10 +3,10 @@
 mod cargo;
 mod docker;
 mod fio;
-mod fsx;
+pub mod fsx;
 mod git;
 mod npm;
-mod pjdfstest;
+pub mod pjdfstest;
 mod sqlite;
 mod stress_ng;
 mod tar;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::{Options, Scratch, Shape, Suite, on_each_shape, require, require_root};
 
 /// Cases that pass on the local disk and not on a mount, with the reason of each.
-const HOST_DEVIATIONS: &[(&str, &str)] = &[("link::link_count_max", NO_LINK_MAX)];
+pub const HOST_DEVIATIONS: &[(&str, &str)] = &[("link::link_count_max", NO_LINK_MAX)];
 
 /// The same with `--ownership map`. A file that nobody has recorded an owner for belongs to the
 /// mount's user and is open to all users of the guest: what checks that a new file belongs to the
@@ -48,7 +48,7 @@ const OPEN_TO_ALL: &str = "without a record, no user of the guest is refused";
 
 /// Every feature of the suite that Linux has, and two users that every Linux has; the file's own
 /// defaults do not exist on Debian.
-const CONFIGURATION: &str = r#"
+pub const CONFIGURATION: &str = r#"
 [features]
 posix_fallocate = {}
 rename_ctime = {}
@@ -76,13 +76,21 @@ fn deviations_are(documented: &[(&str, &str)], options: Options) {
     require_root!();
     let pjdfstest = require!("pjdfstest");
     let share = options.start();
-    let (passed, log) = passes(&pjdfstest, share.mount());
-    let found: BTreeSet<&str> =
-        passes_on_disk(&pjdfstest).difference(&passed).map(String::as_str).collect();
+    judge(documented, passes_on_disk(&pjdfstest), &passes(&pjdfstest, share.mount()));
+}
+
+/// Expects that what passed on the disk passed on a mount, but for what is documented.
+#[track_caller]
+pub fn judge(
+    documented: &[(&str, &str)],
+    on_disk: &BTreeSet<String>,
+    (passed, log): &(BTreeSet<String>, String),
+) {
+    let found: BTreeSet<&str> = on_disk.difference(passed).map(String::as_str).collect();
     let documented: BTreeSet<&str> = documented.iter().map(|(case, _)| *case).collect();
     let new: Vec<_> = found.difference(&documented).collect();
     let gone: Vec<_> = documented.difference(&found).collect();
-    let reports: Vec<_> = new.iter().map(|case| report_of(case, &log)).collect();
+    let reports: Vec<_> = new.iter().map(|case| report_of(case, log)).collect();
     assert!(
         new.is_empty() && gone.is_empty(),
         "fail only on the mount: {new:#?}\ndocumented, yet pass: {gone:?}\n{}",
@@ -91,7 +99,7 @@ fn deviations_are(documented: &[(&str, &str)], options: Options) {
 }
 
 /// What passes on the disk itself, found once.
-fn passes_on_disk(pjdfstest: &Path) -> &'static BTreeSet<String> {
+pub fn passes_on_disk(pjdfstest: &Path) -> &'static BTreeSet<String> {
     static PASSED: OnceLock<BTreeSet<String>> = OnceLock::new();
     PASSED.get_or_init(|| {
         let disk = Scratch::new();
@@ -108,7 +116,12 @@ fn passes(pjdfstest: &Path, on: &Path) -> (BTreeSet<String>, String) {
     std::fs::write(&configuration, CONFIGURATION).expect("a configuration");
     let mut command = Command::new(pjdfstest);
     command.arg("--configuration-file").arg(configuration).arg("--path").arg(on);
-    let log = Suite::run("pjdfstest", Duration::from_secs(180), &mut command).log;
+    passed(Suite::run("pjdfstest", Duration::from_secs(180), &mut command).log)
+}
+
+/// The cases that passed by what it printed, and that.
+#[track_caller]
+pub fn passed(log: String) -> (BTreeSet<String>, String) {
     assert!(log.contains("Summary"), "pjdfstest did not finish:\n{log}");
     let passed = log.lines().filter_map(|line| {
         let (case, verdict) = line.split_once(' ')?;

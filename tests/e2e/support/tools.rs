@@ -29,8 +29,9 @@ pub fn is_root() -> bool {
     root
 }
 
+/// Says that a test ends without having run; fails where it should have.
 #[track_caller]
-fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     let expected = std::env::var_os("CI").is_some() || tools_dir().join("setup-is-done").exists();
     assert!(!expected || reason == "needs root", "{reason}");
     let test = std::thread::current().name().unwrap_or("a test").to_owned();

@@ -1,4 +1,4 @@
-//! Which modules of a kernel's package a guest needs, and in which order they load.
+//! Which modules of a kernel's package a guest (or a host of tests) needs, and in which order they load.
 
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What a guest of ours uses. What the kernel has built in is left out.
-const WANTED: &[&str] = &[
+pub const GUEST: &[&str] = &[
     "virtio_mmio",
     "vmw_vsock_virtio_transport",
     "fuse",
@@ -21,6 +21,9 @@ const WANTED: &[&str] = &[
     "overlay",
 ];
 
+/// What a host of tests uses: KVM, and QEMU's disk.
+pub const HOST: &[&str] = &["kvm_amd", "virtio_pci", "virtio_blk", "ext4"];
+
 /// A module as it goes into the image.
 pub struct Module {
     /// Its place, without the first slash.
@@ -29,8 +32,8 @@ pub struct Module {
     pub bytes: Vec<u8>,
 }
 
-/// All that are wanted and what those need, each behind what it needs.
-pub fn needed(packages: &Path, release: &str) -> Result<Vec<Module>> {
+/// All that are `wanted` and what those need, each behind what it needs.
+pub fn needed(packages: &Path, release: &str, wanted: &[&str]) -> Result<Vec<Module>> {
     // Newer packages have them under usr/.
     let folder = ["lib/modules", "usr/lib/modules"]
         .map(|base| packages.join(base).join(release))
@@ -43,7 +46,7 @@ pub fn needed(packages: &Path, release: &str) -> Result<Vec<Module>> {
     let built_in: BTreeSet<String> =
         built_in.lines().filter_map(|line| name_of(Path::new(line))).collect();
     let mut order = Order { files, built_in, done: BTreeSet::new(), modules: Vec::new() };
-    for name in WANTED {
+    for name in wanted {
         order.add(name, &folder, release)?;
     }
     Ok(order.modules)
@@ -150,21 +153,21 @@ mod tests {
             "fuse" => "depends=virtio-blk,ext4",
             _ => "depends=",
         };
-        for name in WANTED.iter().filter(|name| **name != "ext4") {
+        for name in GUEST.iter().filter(|name| **name != "ext4") {
             let bytes = format!("ELF\0license=GPL\0{}\0name={name}\0", needs(name));
             fs::write(folder.join("kernel/x").join(name.replace('_', "-") + ".ko"), bytes)
                 .expect("written");
         }
         fs::write(folder.join("modules.builtin"), "kernel/fs/ext4/ext4.ko\n").expect("written");
-        let order = needed(dir.path(), "1.0").expect("all are there");
+        let order = needed(dir.path(), "1.0", GUEST).expect("all are there");
         let names: Vec<_> =
             order.iter().map(|of| name_of(Path::new(&of.path)).expect("name")).collect();
         let at = |name: &str| names.iter().position(|other| other == name);
         assert!(at("virtio_blk") < at("fuse") && at("fuse") < at("overlay"), "{names:?}");
-        assert_eq!(names.len(), WANTED.len() - 1);
+        assert_eq!(names.len(), GUEST.len() - 1);
         assert_eq!(order[0].path, "lib/modules/1.0/kernel/x/virtio-mmio.ko");
         fs::remove_file(folder.join("modules.builtin")).expect("removed");
-        let missing = needed(dir.path(), "1.0").map(|_| ()).expect_err("ext4 is nowhere");
+        let missing = needed(dir.path(), "1.0", GUEST).map(|_| ()).expect_err("ext4 is nowhere");
         assert_eq!(missing.to_string(), "the kernel 1.0 has no module ext4");
     }
 }

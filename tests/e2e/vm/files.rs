@@ -1,0 +1,50 @@
+//! Files through our vsock: many of them arrive whole, and programs that judge file systems find what
+//! they find on the local disk.
+
+use std::fs;
+use std::time::Duration;
+
+use super::host::{LOADED, share_of, shell};
+use crate::support::{Scratch, Suite, tools, tree};
+use crate::suites::{fsx, pjdfstest};
+
+/// As many as the promise says.
+const FILES: usize = 20_000;
+const SUM: &str = "find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum";
+
+pub fn many_files_arrive_whole() {
+    let scratch = Scratch::new();
+    let shared = scratch.dir("shared");
+    tree::make(&shared.join("from"), FILES, 100, 400);
+    let script = format!("cd /shared; cp -r from to; cd to; {SUM}");
+    let in_guest = shell(share_of(&shared, "/shared"), &script);
+    for folder in ["from", "to"] {
+        let mut sum = std::process::Command::new("sh");
+        sum.args(["-euc", SUM]).current_dir(shared.join(folder));
+        let here = Suite::run("sha256sum", Duration::from_secs(300), &mut sum).succeeds().log;
+        assert_eq!(here, in_guest, "{folder}");
+    }
+}
+
+/// By how much fsx is emulated is a matter of time; elsewhere it does more.
+const OPERATIONS: u32 = 1_000;
+
+pub fn judges_find_no_fault() {
+    let scratch = Scratch::new();
+    let shared = scratch.dir("shared");
+    fs::write(shared.join("fsx.toml"), fsx::CONFIGURATION).expect("a configuration");
+    fs::write(shared.join("pjdfstest.toml"), pjdfstest::CONFIGURATION).expect("a configuration");
+    let script = format!(
+        "echo daemon:x:1:1::/:/bin/false >> /etc/passwd; echo daemon:x:1: >> /etc/group
+        mkdir /shared/on
+        {LOADED}/fsx -N {OPERATIONS} -S 20 -f /shared/fsx.toml -P /tmp /shared/file >&2
+        {LOADED}/pjdfstest --configuration-file /shared/pjdfstest.toml --path /shared/on || true"
+    );
+    let log = shell(share_of(&shared, "/shared"), &script);
+    let program = tools::find("pjdfstest").expect("packed");
+    pjdfstest::judge(
+        pjdfstest::HOST_DEVIATIONS,
+        pjdfstest::passes_on_disk(&program),
+        &pjdfstest::passed(log),
+    );
+}

@@ -1,0 +1,50 @@
+//! `osxfs vm run` for real: a stock kernel with two processors in our monitor, on a stock kernel with
+//! KVM, on an emulated processor. So it runs on any machine with QEMU.
+//!
+//! ```text
+//! this program ─▶ lab: QEMU, the host's kernel
+//!                   └─▶ this program again ─▶ host: osxfs vm run, the guest's kernel
+//!                                               └─▶ and once more, where a test needs it ─▶ guest
+//! ```
+//!
+//! | module | shows |
+//! | --- | --- |
+//! | [`commands`] | output, input, exit status, signals; power-off and reboot; what cannot be booted |
+//! | [`disks`] | what a guest wrote to a qcow2 disk is there after a restart, and the image is whole |
+//! | [`sockets`] | many connections at once, in both directions, with half-closes |
+//! | [`files`] | many files, whole; programs that judge file systems find no fault |
+//! | [`events`] | the table of events, with the watcher in the guest |
+
+mod commands;
+mod disks;
+mod events;
+mod files;
+mod guest;
+mod host;
+mod lab;
+mod sockets;
+
+use std::time::Duration;
+
+/// How long a host may take, however slow the machine is.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Each of these functions as a test in a host of its own.
+macro_rules! in_hosts {
+    ($($module:ident: $check:ident),+ $(,)?) => { $(
+        #[test]
+        fn $check() {
+            lab::in_a_host(concat!("vm::", stringify!($check)), LIMIT, $module::$check);
+        }
+    )+ };
+}
+
+in_hosts! {
+    commands: commands_end_as_on_the_host,
+    commands: a_machine_reboots_and_powers_off,
+    disks: a_disk_keeps_what_was_written,
+    sockets: many_connections_carry_their_data,
+    files: many_files_arrive_whole,
+    files: judges_find_no_fault,
+    events: a_watcher_in_the_guest_hears_what_a_local_one_hears,
+}
