@@ -19,7 +19,7 @@
 //! 4. Everything else is a change. In doubt it is delivered rather than lost.
 //!
 //! A guest that looks at a name before its hint has come sees what is there now. What was there
-//! ([`displaced`]) is what the hint is about.
+//! (`displaced`) is what the hint is about.
 //!
 //! Where the source knows [who did it](crate::watch::Doer), 1 and 2 need no guessing: the guest's own
 //! work is dropped, and what another did is said, with the state that is found.

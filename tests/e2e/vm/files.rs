@@ -5,8 +5,8 @@ use std::fs;
 use std::time::Duration;
 
 use super::host::{LOADED, share_of, shell};
-use crate::support::{Scratch, Suite, tools, tree};
 use crate::suites::{fsx, pjdfstest};
+use crate::support::{Scratch, Suite, tools, tree};
 
 /// As many as the promise says.
 const FILES: usize = 20_000;
