@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `setup` | installs what the tests need; quick when nothing is to do |
 //! | `test [FILTER]` | every check, from formatting to the end-to-end suites |
+//! | `test vm` | the tests of the VM monitor, which boot real guests on an emulated host |
 //! | `agent` | builds the guest's program as one static file |
 //! | `image` | makes the kernel and initrd that `osxfs vm run` boots by itself |
 //! | `check-macos` | type-checks the host side for `aarch64-apple-darwin` |

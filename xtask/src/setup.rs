@@ -50,8 +50,17 @@ const PACKAGES: &[(&str, Probe)] = &[
     ("npm", Probe::Program("npm")),
     ("python3-venv", Probe::Package),
     ("xz-utils", Probe::Program("xz")),
-    ("qemu-utils", Probe::Program("qemu-img")),
 ];
+
+/// Where Debian 12 has a newer QEMU.
+const BACKPORTS: &str = "bookworm-backports";
+const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/osxfs-backports.sources";
+const BACKPORTS_SOURCE: &str = "Types: deb
+URIs: http://deb.debian.org/debian
+Suites: bookworm-backports
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+";
 
 /// A second Rust beside rustup's, whose sources let `check-macos` build `std` for macOS. These
 /// packages exclude the distribution's own `rustc`, which is therefore never replaced by them.
@@ -96,6 +105,7 @@ const STAMP: &str = "setup-is-done";
 pub fn run(options: &Options) -> Result<()> {
     if cfg!(target_os = "linux") {
         packages()?;
+        qemu()?;
         image::fetch()?;
         macos_std()?;
         crates(CRATES)?;
@@ -137,6 +147,32 @@ pub fn provide(packages: &[(&'static str, Probe)]) -> Result<bool> {
     }
     install(&missing)?;
     Ok(true)
+}
+
+/// QEMU, whose emulated AMD-V is the host of the VM tests, and its tools: both of one suite, or they
+/// do not go together. Debian 12's own (7.2) loses its own kernel after a minute of such a guest, so
+/// there both come from the backports.
+fn qemu() -> Result<()> {
+    const QEMU: [&str; 2] = ["qemu-system-x86", "qemu-utils"];
+    if find("qemu-system-x86_64").is_some() && find("qemu-img").is_some() {
+        println!("setup: QEMU: nothing to do");
+        return Ok(());
+    }
+    let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let is_bookworm = system.lines().any(|line| line == "VERSION_CODENAME=bookworm");
+    if !(is_bookworm && is_root()) {
+        return install(&QEMU);
+    }
+    let offers = output_of(Command::new("apt-cache").args(["policy", QEMU[0]])).unwrap_or_default();
+    if !offers.contains(BACKPORTS) {
+        std::fs::write(BACKPORTS_FILE, BACKPORTS_SOURCE)
+            .with_context(|| format!("cannot write {BACKPORTS_FILE}"))?;
+    }
+    println!("setup: QEMU: from {BACKPORTS}");
+    apt_get(&["update"])?;
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends", "-t", BACKPORTS];
+    arguments.extend(QEMU);
+    apt_get(&arguments)
 }
 
 /// Provides a standard library of macOS for `check-macos`, by whichever way is open.

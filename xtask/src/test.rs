@@ -9,14 +9,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::command::{cargo, execute};
-use crate::{agent, macos};
+use crate::command::{cargo, execute, find};
+use crate::{agent, image, macos};
 
 const LINUX: bool = cfg!(target_os = "linux");
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Run only the unit and end-to-end tests whose name contains this, and no other check
+    /// Run only the unit and end-to-end tests whose name contains this, and no other check; `vm`
+    /// means those of the VM monitor
     filter: Option<String>,
 }
 
@@ -78,17 +79,30 @@ fn documentation() -> Result<()> {
     execute(cargo_workspace("doc").arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// The filter that means the monitor, and the end-to-end tests that are its own.
+const VM: &str = "vm";
+const VM_TESTS: &str = "vm::";
+
 /// Everything but the root package's `tests/`, which needs a release build and real mounts.
 fn unit_tests(filter: Option<&str>) -> Result<()> {
+    if filter == Some(VM) {
+        execute(&mut cargo(["test", "--package", "osxfs", "--bins", VM_TESTS]))?;
+        return execute(&mut cargo(["test", "--package", "osxfs-vmm"]));
+    }
     execute(cargo(["test", "--package", "osxfs", "--bins"]).args(filter))?;
     execute(cargo_workspace("test").args(["--exclude", "osxfs"]).args(filter))
 }
 
 fn release_build() -> Result<()> {
     execute(&mut cargo(["build", "--release", "--package", "osxfs", "--bins"]))?;
-    agent::build().map(|_| ())
+    // What the guests of the VM tests boot is made of Debian's packages, and has the agent in it.
+    if find("apt-get").is_some() {
+        return image::build().map(drop);
+    }
+    agent::build().map(drop)
 }
 
 fn end_to_end(filter: Option<&str>) -> Result<()> {
+    let filter = if filter == Some(VM) { Some(VM_TESTS) } else { filter };
     execute(cargo(["test", "--release", "--package", "osxfs", "--test", "e2e"]).args(filter))
 }

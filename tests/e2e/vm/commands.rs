@@ -84,12 +84,14 @@ pub fn a_machine_reboots_and_powers_off() {
     let mut console = child.stdin.take().expect("piped");
     let mut said = Said::of(child.stdout.take().expect("piped"));
     for (life, ends) in ["reboot", "poweroff"].into_iter().enumerate() {
+        // The shell of the life before may say a last `# `.
+        said.wait_for("built-in shell");
         said.wait_for("# ");
         writeln!(console, "echo life-$(({life} + 1)) of $(nproc); touch /tmp/of-this-life")
             .expect("typed");
         said.wait_for(&format!("life-{} of 2\r\n", life + 1));
         said.wait_for("# ");
-        writeln!(console, "{ends}").expect("typed");
+        writeln!(console, "{ends}; sleep 1000").expect("typed");
     }
     let status = child.wait().expect("its end");
     assert!(status.success(), "{status}");

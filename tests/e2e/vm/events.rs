@@ -26,6 +26,7 @@ pub fn a_watcher_in_the_guest_hears_what_a_local_one_hears() {
     let runs = prepare(&local, &host);
     let ears = InGuest::start(vm().args(share_of(&shared, "/shared")));
     let view = View::new("guest", Path::new("/shared/all"), &runs, ears);
+    println!("{} scripts are watched", runs.len());
     compare(&local, &host, runs, vec![view], PACE);
 }
 

@@ -81,6 +81,7 @@ impl Said {
             let len = self.from.read(&mut chunk).expect("the console");
             let rest = String::from_utf8_lossy(&self.rest);
             assert!(len > 0, "it ends before it says {wanted:?}: {rest}");
+            print!("{}", String::from_utf8_lossy(&chunk[..len]));
             self.rest.extend(&chunk[..len]);
         }
     }
