@@ -4,8 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
-use super::lab::SCALE;
 use super::host::{LOADED, share_of, shell};
+use super::lab::SCALE;
 use crate::suites::{fsx, pjdfstest};
 use crate::support::{Scratch, Suite, tools, tree};
 
