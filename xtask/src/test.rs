@@ -82,6 +82,8 @@ fn documentation() -> Result<()> {
 /// The filter that means the monitor, and the end-to-end tests that are its own.
 const VM: &str = "vm";
 const VM_TESTS: &str = "vm::";
+/// Those of them that are too slow to be among all tests.
+const SLOW_VM_TESTS: &str = "vm::slow::";
 
 /// Everything but the root package's `tests/`, which needs a release build and real mounts.
 fn unit_tests(filter: Option<&str>) -> Result<()> {
@@ -103,6 +105,10 @@ fn release_build() -> Result<()> {
 }
 
 fn end_to_end(filter: Option<&str>) -> Result<()> {
-    let filter = if filter == Some(VM) { Some(VM_TESTS) } else { filter };
-    execute(cargo(["test", "--release", "--package", "osxfs", "--test", "e2e"]).args(filter))
+    let e2e = || cargo(["test", "--release", "--package", "osxfs", "--test", "e2e"]);
+    if filter == Some(VM) {
+        execute(e2e().arg(VM_TESTS))?;
+        return execute(e2e().args([SLOW_VM_TESTS, "--", "--ignored"]));
+    }
+    execute(e2e().args(filter))
 }

@@ -31,20 +31,39 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// Each of these functions as a test in a host of its own.
 macro_rules! in_hosts {
+    ($($module:ident: $check:ident),+ $(,)?; $why:literal) => { $(
+        #[test]
+        #[ignore = $why]
+        fn $check() {
+            in_hosts!(@run $module, $check);
+        }
+    )+ };
+    (@run $module:ident, $check:ident) => {
+        let name = concat!(module_path!(), "::", stringify!($check));
+        let (_, name) = name.split_once("::").expect("the name of this program before it");
+        $crate::vm::lab::in_a_host(name, $crate::vm::LIMIT, $crate::vm::$module::$check);
+    };
     ($($module:ident: $check:ident),+ $(,)?) => { $(
         #[test]
         fn $check() {
-            lab::in_a_host(concat!("vm::", stringify!($check)), LIMIT, $module::$check);
+            in_hosts!(@run $module, $check);
         }
     )+ };
 }
 
 in_hosts! {
     commands: commands_end_as_on_the_host,
-    commands: a_machine_reboots_and_powers_off,
     disks: a_disk_keeps_what_was_written,
     sockets: many_connections_carry_their_data,
-    files: many_files_arrive_whole,
-    files: judges_find_no_fault,
     events: a_watcher_in_the_guest_hears_what_a_local_one_hears,
+}
+
+/// What takes minutes, emulated twice: only `cargo xtask test vm` runs it.
+mod slow {
+    in_hosts! {
+        commands: a_machine_reboots_and_powers_off,
+        files: many_files_arrive_whole,
+        files: judges_find_no_fault;
+        "slow: cargo xtask test vm"
+    }
 }
