@@ -118,6 +118,17 @@ fn another_connection_makes_nodes_stale_until_they_are_met_again() {
 }
 
 #[test]
+fn what_is_held_keeps_its_number_though_the_kernel_forgets_it() {
+    let table = table();
+    let a = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));
+    assert_eq!(table.hold(NodeId(11)), Some(a));
+    assert_eq!(table.forget(a, 1), None);
+    assert_eq!(table.local(NodeId(11)), Some(a));
+    assert_eq!(table.forget(a, 1), Some(ForgetOne { node: NodeId(11), count: 1 }));
+    assert_eq!(table.hold(NodeId(11)), None);
+}
+
+#[test]
 fn a_stale_node_is_only_found_again_by_inode_number_and_type() {
     let table = table();
     let file = table.found(LocalId::ROOT, b"a", &entry(11, 2, IFREG));

@@ -198,7 +198,10 @@ impl Work {
     /// Watches a folder, then lists it.
     fn enter(&mut self, folder: &Path) {
         let full = self.root.join(folder);
-        let Ok(watch) = self.watcher.watch(&full) else { return };
+        let watch = match self.watcher.watch(&full) {
+            Ok(watch) => watch,
+            Err(errno) => return self.record(folder, format!("not watched: {errno}")),
+        };
         if let Some(before) = self.watched.insert(watch, folder.to_owned())
             && before != folder
         {
