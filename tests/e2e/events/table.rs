@@ -81,13 +81,7 @@ pub fn prepare(local: &Side, host: &Side) -> Vec<Run> {
 
 /// Runs the scripts, and expects of each view of the host's side what the local disk tells.
 #[track_caller]
-pub fn compare(
-    local: &Side,
-    host: &Side,
-    mut runs: Vec<Run>,
-    mut views: Vec<View>,
-    pace: Pace,
-) {
+pub fn compare(local: &Side, host: &Side, mut runs: Vec<Run>, mut views: Vec<View>, pace: Pace) {
     let mut here = View::new("local", &local.folder, &runs, Watcher::new());
     std::thread::sleep(pace.quiet);
     for view in views.iter_mut().chain([&mut here]) {

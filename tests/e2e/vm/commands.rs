@@ -18,7 +18,12 @@ pub fn commands_end_as_on_the_host() {
 
     // A signal to us is a signal to it.
     let mut command = vm();
-    command.args(["--", "sh", "-c", "trap 'echo heard; exit 9' TERM; echo ready; while :; do sleep 1; done"]);
+    command.args([
+        "--",
+        "sh",
+        "-c",
+        "trap 'echo heard; exit 9' TERM; echo ready; while :; do sleep 1; done",
+    ]);
     let mut guest = Daemon::spawn("osxfs vm run", command, super::LIMIT);
     let ready = guest.stdout.wait_for(super::LIMIT, |line| line == "ready");
     assert!(ready.is_some(), "{}", guest.report());
@@ -82,7 +87,8 @@ pub fn a_machine_reboots_and_powers_off() {
         // The shell of the life before may say a last `# `.
         said.wait_for("built-in shell");
         said.wait_for("# ");
-        writeln!(console, "echo life-$(({life} + 1)) of $(nproc); touch /tmp/of-this-life").expect("typed");
+        writeln!(console, "echo life-$(({life} + 1)) of $(nproc); touch /tmp/of-this-life")
+            .expect("typed");
         said.wait_for(&format!("life-{} of 2\r\n", life + 1));
         said.wait_for("# ");
         writeln!(console, "{ends}; sleep 1000").expect("typed");

@@ -4,10 +4,10 @@
 use std::fs;
 use std::time::Duration;
 
-use super::lab::SCALE;
 use super::host::{LOADED, share_of, shell};
-use crate::support::{Scratch, Suite, tools, tree};
+use super::lab::SCALE;
 use crate::suites::{fsx, pjdfstest};
+use crate::support::{Scratch, Suite, tools, tree};
 
 /// How many files are copied, and how much fsx does. An emulated processor in an emulated processor
 /// makes some ten files a second, so this is little; `OSXFS_VM_SCALE=40` makes it 20,000 of each.
