@@ -264,13 +264,13 @@ fn with_8_watches_those_of_a_guest_are_kept_and_the_others_go_to_who_is_used() {
     let watched = host(&share, 49);
     let mut watcher = Watcher::new();
     watcher.watch(&guest(49)).expect("a watch");
-    eventually("the host watches what the guest watches", PROMPT, || {
+    eventually("the host watches what the guest watches", PROMPT * 3, || {
         watches(share.server(), &watched)
     });
     // It keeps it, whoever else is used later.
     let given_up = |share: &Share| super::of_agent(share, "given_up");
     let before = given_up(&share);
-    eventually("the watches change hands", PROMPT * 3, || {
+    eventually("the watches change hands", PROMPT * 6, || {
         (0..49).for_each(|folder| visit(&guest(folder)));
         assert!(watches(share.server(), &watched), "the guest's was given up");
         given_up(&share) >= before + 20
@@ -278,7 +278,7 @@ fn with_8_watches_those_of_a_guest_are_kept_and_the_others_go_to_who_is_used() {
     // Whoever is used gets one of them, as soon as others are not.
     for folder in [3, 30] {
         let used = host(&share, folder);
-        eventually("the host watches what is used", PROMPT, || {
+        eventually("the host watches what is used", PROMPT * 3, || {
             visit(&guest(folder));
             watches(share.server(), &used)
         });
@@ -291,12 +291,12 @@ fn with_8_watches_those_of_a_guest_are_kept_and_the_others_go_to_who_is_used() {
         fs::write(host(&share, folder).join("file"), "changed").expect("a file");
         fs::write(host(&share, folder).join("later"), "x").expect("a file");
     }
-    eventually("the guest's tree is the host's", PROMPT, || {
+    eventually("the guest's tree is the host's", PROMPT * 3, || {
         look(share.host()) == look(share.mount())
     });
     // Nobody watches any more: the watch is one of all.
     drop(watcher);
-    eventually("what is watched no longer is given up", PROMPT * 3, || {
+    eventually("what is watched no longer is given up", PROMPT * 6, || {
         (0..49).for_each(|folder| visit(&guest(folder)));
         !watches(share.server(), &watched)
     });

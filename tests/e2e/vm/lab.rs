@@ -57,7 +57,9 @@ pub fn in_a_host(name: &str, limit: Duration, check: impl FnOnce()) {
     Suite::run("mkfs.ext4", PROMPT, Command::new(mkfs).args(["-q", "-F"]).arg(at("disk")))
         .succeeds();
     let mut command = Command::new(qemu);
-    command.args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "3G"]);
+    // With two processors (QEMU 10.0.2), guests crashed six times in about 2,200 seconds of such runs;
+    // with one never in 1,000, and it is no slower. The guest has two all the same.
+    command.args(["-accel", "tcg", "-cpu", CPU, "-smp", "1", "-m", "3G"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.args(["-serial", "stdio", "-append", CMDLINE]);
     command.arg("-kernel").arg(image.join("vmlinuz")).arg("-initrd").arg(at("initrd"));
