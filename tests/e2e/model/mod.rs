@@ -109,7 +109,7 @@ fn explore(shape: Shape, mode: &str, play: Play) {
         }
         let mut steps = generate(seed, ops, host_works);
         if play == Play::Followed {
-            steps.retain(|step| is_told(&step.op));
+            keep_told(&mut steps);
         }
         if let Err(first) = bench.run(&steps, EVERY) {
             let (steps, why) = bench.shorten(steps, first);
@@ -131,20 +131,21 @@ struct Bench {
     delegated: bool,
 }
 
-/// Whether inotify tells a watcher of a folder. Not of a write through a mapping, nor of one through
-/// another of the file's names; nor, for certain, of one to a file that was opened before the host
-/// renamed it (README, Limits).
-fn is_told(op: &Op) -> bool {
-    !matches!(
-        op,
-        Op::Map { write: Some(_), .. }
-            | Op::Link { .. }
-            | Op::LinkOpen { .. }
-            | Op::Write { .. }
-            | Op::Resize { .. }
-            | Op::Allocate { .. }
-            | Op::Copy { .. }
-    )
+/// Keeps what inotify tells a watcher of a folder. Not a write through a mapping, nor one through
+/// another of the file's names; nor, for certain, one to a file that may have been opened before the
+/// host renamed it (README, Limits).
+fn keep_told(steps: &mut Vec<Step>) {
+    let mut renamed = false;
+    steps.retain(|step| {
+        renamed |= step.by_host && matches!(step.op, Op::Rename { .. });
+        match step.op {
+            Op::Map { write: Some(_), .. } | Op::Link { .. } | Op::LinkOpen { .. } => false,
+            Op::Write { .. } | Op::Resize { .. } | Op::Allocate { .. } | Op::Copy { .. } => {
+                !renamed
+            }
+            _ => true,
+        }
+    });
 }
 
 impl Bench {
