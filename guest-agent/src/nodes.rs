@@ -662,7 +662,7 @@ impl Table {
     /// The record of a directory keeps its numbers, but is not found by the server's any more.
     fn bury(&mut self, index: u32) {
         let Some(node) = self.at(index) else { return };
-        if index == 0 || node.mode & mode::IFMT != protocol::mode::IFDIR {
+        if index == 0 || node.mode & mode::IFMT != mode::IFDIR {
             return;
         }
         let (server, ino) = (node.server, node.ino);

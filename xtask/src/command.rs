@@ -56,6 +56,12 @@ pub fn output_of(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// The code name of the distribution's release, such as `bookworm`, if it has one.
+pub fn codename() -> Option<String> {
+    let release = std::fs::read_to_string("/etc/os-release").ok()?;
+    release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).map(str::to_owned)
+}
+
 /// Finds an executable in `PATH` or in the places of system programs.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{cargo, execute, find, output_of, tools_dir};
+use crate::command::{cargo, codename, execute, find, output_of, tools_dir};
 use crate::{image, macos};
 
 #[derive(clap::Args)]
@@ -158,8 +158,7 @@ fn qemu() -> Result<()> {
         println!("setup: QEMU: nothing to do");
         return Ok(());
     }
-    let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let is_bookworm = system.lines().any(|line| line == "VERSION_CODENAME=bookworm");
+    let is_bookworm = codename().is_some_and(|name| name == "bookworm");
     if !(is_bookworm && is_root()) {
         return install(&QEMU);
     }

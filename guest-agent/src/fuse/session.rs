@@ -335,7 +335,8 @@ impl Session {
         true
     }
 
-    fn forget(&self, node: u64, count: u64) {
+    /// The kernel, or an actuator in its stead, needs a node so many times less.
+    pub(crate) fn forget(&self, node: u64, count: u64) {
         if let Some(owed) = self.nodes.forget(LocalId(node), count) {
             self.give_back(owed.node, owed.count);
         }

@@ -87,7 +87,7 @@ impl Injector {
         call: impl Fn() -> rustix::io::Result<()>,
     ) -> Result<bool, Errno> {
         let local = local.unwrap_or_else(|| self.adopt((parent, name), entry));
-        self.act_again(prepared, &[(parent, name)], || {
+        self.act_again(prepared, &[(parent, name)], |_| {
             let what = What::Now { local, entry: *entry };
             let mut scene = Scene::of(Deed::Touch, vec![Shown::new(parent, name, what)]);
             scene.object = Some((local, reply(&entry.attr)));

@@ -63,6 +63,15 @@ pub enum Outcome {
     Refused(Errno),
 }
 
+/// How the kernel finds the names of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Names {
+    /// As they were before the change, without asking.
+    Cached,
+    /// It looks them up. Whoever looked meanwhile may have had a directory moved to its new name.
+    Expired,
+}
+
 /// The means of one actuator thread.
 pub struct Injector {
     session: Arc<Session>,
@@ -147,9 +156,7 @@ impl Injector {
 
     fn let_go(&mut self, held: [Option<LocalId>; 2]) {
         for local in held.into_iter().flatten().chain(self.adopted.drain(..)) {
-            if let Some(owed) = self.session.nodes.forget(local, 1) {
-                self.session.give_back(owed.node, owed.count);
-            }
+            self.session.forget(local.0, 1);
         }
     }
 
@@ -222,10 +229,10 @@ impl Injector {
         &self,
         prepared: Prepared,
         names: &[(LocalId, &[u8])],
-        mut call: impl FnMut() -> Result<bool, Errno>,
+        mut call: impl FnMut(Names) -> Result<bool, Errno>,
     ) -> Result<bool, Errno> {
         if prepared.as_before {
-            match call() {
+            match call(Names::Cached) {
                 Ok(true) => return Ok(true),
                 Ok(_) | Err(Errno::ENOENT | Errno::ESTALE | Errno::EISDIR | Errno::ENOTDIR) => {}
                 Err(errno) => return Err(errno),
@@ -233,14 +240,14 @@ impl Injector {
             self.expire_now(names);
         }
         for _ in 1..TRIES {
-            match call() {
+            match call(Names::Expired) {
                 Ok(false) | Err(Errno::ENOENT | Errno::EEXIST | Errno::ESTALE) => {
                     self.expire_now(names);
                 }
                 result => return result,
             }
         }
-        call()
+        call(Names::Expired)
     }
 
     fn expire_now(&self, names: &[(LocalId, &[u8])]) {

@@ -22,7 +22,7 @@ impl Injector {
         // What is below of what moves away is to be let go as well.
         self.dirs.retain(|(open, _)| *open == parent);
         let there = name_elsewhere();
-        let result = self.act_again(prepared, &[(parent, name)], || {
+        let result = self.act_again(prepared, &[(parent, name)], |_| {
             let names = vec![
                 Shown::new(parent, name, What::Before { local, attr }),
                 Shown::new(ELSEWHERE, &there, What::Nothing),

@@ -2,7 +2,7 @@
 
 use super::notice::{Notice, Prepared};
 use super::scene::{self, Deed, Scene, Shown, What};
-use super::{Delivery, Injector, Outcome};
+use super::{Delivery, Injector, Names, Outcome};
 use crate::nodes::{Known, LocalId};
 use protocol::{Attr, Entry, NodeId, Place, mode};
 use rustix::fd::OwnedFd;
@@ -55,7 +55,7 @@ impl Injector {
             }
         };
         // Its names are expired already, if they were cached.
-        let result = self.act_again(Prepared::default(), &[(parent, name)], || {
+        let result = self.act_again(Prepared::default(), &[(parent, name)], |_| {
             let (result, left) = self.perform(Scene { carried: carried.take(), ..scene() }, make);
             carried = left;
             result
@@ -110,7 +110,7 @@ impl Injector {
             self.session.nodes.bury(local);
         }
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        let result = self.act_again(prepared, &[(parent, name)], || {
+        let result = self.act_again(prepared, &[(parent, name)], |_| {
             let scene = Scene::of(Deed::Remove, vec![Shown::new(parent, name, what.clone())]);
             self.act(scene, || rustix::fs::unlinkat(&dir, name, flags))
         });
@@ -206,11 +206,8 @@ impl Injector {
         };
         self.dirs.retain(|(open, _)| Some(*open) != target);
         let what_is = What::Now { local, entry: *entry };
-        // Whoever looks at the new name has a directory moved there.
-        let mut may_be_there = !prepared.as_before;
-        let result = self.act_again(prepared, &[(old, name), (new, new_name)], || {
-            let may_be_there = std::mem::replace(&mut may_be_there, true);
-            let _held = (may_be_there && entry.attr.is_dir())
+        let result = self.act_again(prepared, &[(old, name), (new, new_name)], |found| {
+            let _held = (found == Names::Expired && entry.attr.is_dir())
                 .then(|| self.hold((old, name), &old_dir, &what_is));
             let names = vec![
                 Shown::new(old, name, what_is.clone()),
@@ -242,12 +239,10 @@ impl Injector {
             let local = self.adopt((dir, name), entry);
             Shown::new(dir, name, What::Now { local, entry: *entry })
         });
-        let mut may_have_moved = !prepared.as_before;
-        let result = self.act_again(prepared, &[(old, name), (new, new_name)], || {
-            let may_have_moved = std::mem::replace(&mut may_have_moved, true);
+        let result = self.act_again(prepared, &[(old, name), (new, new_name)], |found| {
             let both = [(&old_dir, entry), (&new_dir, second)].into_iter().zip(&shown);
             let _held: Vec<_> = both
-                .filter(|((_, entry), _)| may_have_moved && entry.attr.is_dir())
+                .filter(|((_, entry), _)| found == Names::Expired && entry.attr.is_dir())
                 .map(|((dir, _), shown)| self.hold(shown.at(), dir, &shown.what))
                 .collect();
             self.act(Scene::of(Deed::Rename, shown.clone().into()), || {

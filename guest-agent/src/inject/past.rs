@@ -158,10 +158,6 @@ fn lookup(
         What::Carried => {
             let Some(entry) = scene.carried.take() else { return Some(REFUSED) };
             let local = session.nodes.found(LocalId(parent), name, &entry);
-            if scene.deed == Deed::Touch {
-                let attr = AttrReply { attr: entry.attr, attr_ms: 0 };
-                scene.object = Some((local, attr));
-            }
             let answer = Answer::Entry(reply::entry(local.0, &brief(&entry)));
             if let Some(shown) = scene.names.get_mut(index) {
                 shown.what = What::Now { local, entry };

@@ -271,13 +271,16 @@ impl Reconciler {
             return;
         }
         let unborn = self.take_unborn(here);
-        let origin = self.moves.land(here.hash).unwrap_or_else(|| Origin {
-            at: here.owned(),
-            hash: here.hash,
-            node: self.displaced.at(here.hash).or_else(|| self.memory.at(here.dir, here.name)),
-            is_displaced: self.displaced.take(here.hash).is_some(),
-            is_dir: hint.is_dir,
-            unborn,
+        let origin = self.moves.land(here.hash).unwrap_or_else(|| {
+            let displaced = self.displaced.take(here.hash);
+            Origin {
+                at: here.owned(),
+                hash: here.hash,
+                node: displaced.or_else(|| self.memory.at(here.dir, here.name)),
+                is_displaced: displaced.is_some(),
+                is_dir: hint.is_dir,
+                unborn,
+            }
         });
         if hint.cookie == 0 {
             self.moved_out(origin);

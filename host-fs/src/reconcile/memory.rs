@@ -111,8 +111,14 @@ impl Memory {
     }
 
     /// The name leads to this node, whose state is `attr` unless something newer is known. Gives
-    /// the state known before.
-    pub fn tell(&mut self, dir: NodeId, name: &[u8], node: NodeId, attr: &Attr) -> Option<Print> {
+    /// the state known before, and what else the name led to.
+    pub fn tell(
+        &mut self,
+        dir: NodeId,
+        name: &[u8],
+        node: NodeId,
+        attr: &Attr,
+    ) -> (Option<Print>, Option<NodeId>) {
         let print = Print::of(attr);
         let known = self.nodes.get_mut(&node);
         let before = known.as_ref().map(|known| known.print);
@@ -141,10 +147,8 @@ impl Memory {
                 name
             }
         };
-        if let Some(names) = self.dirs.get_mut(&dir) {
-            names.insert(name, node);
-        }
-        before
+        let other = self.dirs.get_mut(&dir).and_then(|names| names.insert(name, node));
+        (before, other.filter(|other| *other != node))
     }
 
     /// The name leads nowhere. Gives what it led to.

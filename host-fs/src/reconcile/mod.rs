@@ -230,21 +230,20 @@ impl Reconciler {
     /// The guest is told where a name leads. `wall` is the host's clock.
     pub fn told(&mut self, at: Place<'_>, what: Option<(NodeId, &Attr)>, wall: Time) {
         let here = Here::new(at.parent, at.name.as_bytes());
-        if let Some(old) = self.memory.at(here.dir, here.name)
-            && what.is_none_or(|(node, _)| node != old)
-            && !self.in_flight.touches_name(here.hash)
-        {
+        let is_own = self.in_flight.touches_name(here.hash);
+        let (before, displaced) = match what {
+            Some((node, attr)) => self.memory.tell(here.dir, here.name, node, attr),
+            None => (None, self.memory.tell_none(here.dir, here.name)),
+        };
+        if let Some(old) = displaced.filter(|_| !is_own) {
             self.displaced.put(here.hash, old);
         }
-        let Some((node, attr)) = what else {
-            self.memory.tell_none(here.dir, here.name);
-            return;
-        };
-        let before = self.memory.tell(here.dir, here.name, node, attr);
-        if self.in_flight.touches_name(here.hash) || self.in_flight.touches_node(node) {
-            return;
+        if let Some((node, attr)) = what
+            && !is_own
+            && !self.in_flight.touches_node(node)
+        {
+            self.owe(node, before, Print::of(attr), wall);
         }
-        self.owe(node, before, Print::of(attr), wall);
     }
 
     /// The guest is told the state of a node.

@@ -43,7 +43,7 @@ impl Reconciler {
 
     /// Remembers an entry as told with an event; the events in `owed` may still be to come.
     pub(super) fn tell(&mut self, here: Here<'_>, entry: &Entry, settles: Events, owed: Events) {
-        let before = self.memory.tell(here.dir, here.name, entry.node, &entry.attr);
+        let (before, _) = self.memory.tell(here.dir, here.name, entry.node, &entry.attr);
         let print = Print::of(&entry.attr);
         if let Some(known) = self.memory.node_mut(entry.node) {
             known.print = print;
@@ -226,12 +226,13 @@ impl Reconciler {
             self.push(OwnedChange::Passed { at, is_dir, events });
             return None;
         }
-        match self.memory.at(at.parent, &at.name) {
-            Some(told) if Some(told) != node && is_displaced => {}
-            Some(told) if Some(told) != node => {
-                return None; // Its end was told with what came in its place.
-            }
-            _ => _ = self.memory.tell_none(at.parent, &at.name),
+        let told = self.memory.at(at.parent, &at.name);
+        let is_taken = told.is_some() && told != node;
+        if is_taken && !is_displaced {
+            return None; // Its end was told with what came in its place.
+        }
+        if !is_taken {
+            self.memory.tell_none(at.parent, &at.name);
         }
         Some((at, node.unwrap_or(NodeId(0)), is_dir))
     }

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::host::{Said, run, texts, vm};
-use crate::support::{Daemon, PROMPT, Scratch, Suite, share};
+use super::host::{Said, qemu_img, run, texts, vm};
+use crate::support::{Daemon, Scratch, share};
 
 pub fn commands_end_as_on_the_host() {
     const SCRIPT: &str = "nproc; cat; echo complaint >&2; exit 7";
@@ -44,13 +44,9 @@ fn refusals() {
     fs::write(at("text"), "this is no kernel, however long one looks at it").expect("a file");
     File::create(at("huge")).and_then(|file| file.set_len(1 << 30)).expect("a file");
     fs::write(at("taken"), "").expect("a file");
-    let qcow2 = |arguments: &[&str]| {
-        let mut create = Command::new("qemu-img");
-        create.args(["create", "-q", "-f", "qcow2"]).args(arguments);
-        Suite::run("qemu-img", PROMPT, &mut create).succeeds();
-    };
-    qcow2(&[&at("whole"), "1M"]);
-    qcow2(&["-b", &at("whole"), "-F", "qcow2", &at("backed")]);
+    let create = ["create", "-q", "-f", "qcow2"];
+    qemu_img(create.iter().chain(&[&*at("whole"), "1M"]));
+    qemu_img(create.iter().chain(&["-b", &*at("whole"), "-F", "qcow2", &*at("backed")]));
     fs::copy(at("whole"), at("broken")).expect("a copy");
     let mut broken = File::options().write(true).open(at("broken")).expect("the copy");
     broken.write_all(b"QFI\xfb\0\0\0\x63").expect("another version");

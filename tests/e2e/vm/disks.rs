@@ -1,11 +1,8 @@
 //! A qcow2 disk: written and flushed in one guest, whole by the judgement of another program, and read
 //! in the next.
 
-use std::path::Path;
-use std::process::Command;
-
-use super::host::shell;
-use crate::support::{PROMPT, Scratch, Suite};
+use super::host::{qemu_img, shell};
+use crate::support::Scratch;
 
 /// The disk has one partition-less ext4, made by the guest's busybox as ext2.
 const WRITE: &str = r#"
@@ -29,19 +26,13 @@ if echo > /dev/vda; then echo "written to"; fi 2> /dev/null
 
 pub fn a_disk_keeps_what_was_written() {
     let scratch = Scratch::new();
-    let disk = scratch.path().join("disk");
-    qemu_img(&["create", "-f", "qcow2"], &disk, &["64M"]);
-    let written = shell(["--disk", &format!("{}:qcow2", disk.display())], WRITE);
-    let check = qemu_img(&["check", "-f", "qcow2"], &disk, &[]);
+    let disk = scratch.path().join("disk").display().to_string();
+    qemu_img(["create", "-f", "qcow2", &disk, "64M"]);
+    let written = shell(["--disk", &format!("{disk}:qcow2")], WRITE);
+    let check = qemu_img(["check", "-f", "qcow2", &disk]);
     assert!(check.contains("No errors were found"), "{check}");
     let before = std::fs::read(&disk).expect("the disk");
-    let read = shell(["--disk", &format!("{}:qcow2:ro", disk.display())], READ);
+    let read = shell(["--disk", &format!("{disk}:qcow2:ro")], READ);
     assert_eq!(read, written);
     assert!(std::fs::read(&disk).expect("the disk") == before, "a read-only disk has changed");
-}
-
-fn qemu_img(words: &[&str], disk: &Path, more: &[&str]) -> String {
-    let mut command = Command::new("qemu-img");
-    command.args(words).arg(disk).args(more);
-    Suite::run("qemu-img", PROMPT, &mut command).succeeds().log
 }

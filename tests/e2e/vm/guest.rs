@@ -1,7 +1,7 @@
 //! What this program does inside of a guest, where the guest itself has no program for it. The host
 //! starts it there as the one test [`TEST`], with a variable that names the job.
 
-use std::io::{BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -58,7 +58,7 @@ fn sockets() {
         for number in CONNECTIONS / 2..CONNECTIONS {
             scope.spawn(move || {
                 let stream = VsockStream::connect_with_cid_port(VMADDR_CID_HOST, PORT);
-                first(&stream.expect("the host's port"), number, true);
+                first(&stream.expect("the host's port"), VsockStream::shutdown, number, true);
             });
         }
         for _ in 0..CONNECTIONS / 2 {
@@ -71,48 +71,27 @@ fn sockets() {
     });
 }
 
-/// What a socket of either kind can do.
-pub trait Stream: Sync {
-    fn reader(&self) -> impl Read;
-    fn writer(&self) -> impl Write;
-    fn close_writing(&self);
-}
-
-impl Stream for VsockStream {
-    fn reader(&self) -> impl Read {
-        self
-    }
-    fn writer(&self) -> impl Write {
-        self
-    }
-    fn close_writing(&self) {
-        self.shutdown(Shutdown::Write).expect("closed");
-    }
-}
-
-impl Stream for std::os::unix::net::UnixStream {
-    fn reader(&self) -> impl Read {
-        self
-    }
-    fn writer(&self) -> impl Write {
-        self
-    }
-    fn close_writing(&self) {
-        self.shutdown(Shutdown::Write).expect("closed");
-    }
-}
-
 /// Sends data that only this connection has, closes its half, and reads meanwhile: the same must come
 /// back, perhaps inverted, and then an end.
-pub fn first(stream: &impl Stream, number: u64, inverted: bool) {
+/// `shutdown` is the socket's own.
+pub fn first<S: Sync>(
+    stream: &S,
+    shutdown: impl Fn(&S, Shutdown) -> io::Result<()> + Sync,
+    number: u64,
+    inverted: bool,
+) where
+    for<'s> &'s S: Read + Write,
+{
     let data = Numbers(number).bytes(LENGTH);
     let mut answer = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            stream.writer().write_all(&data).expect("sent");
-            stream.close_writing();
+            let mut writer = stream;
+            writer.write_all(&data).expect("sent");
+            shutdown(stream, Shutdown::Write).expect("closed");
         });
-        stream.reader().read_to_end(&mut answer).expect("an answer");
+        let mut reader = stream;
+        reader.read_to_end(&mut answer).expect("an answer");
     });
     if inverted {
         answer.iter_mut().for_each(|byte| *byte = !*byte);

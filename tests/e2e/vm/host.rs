@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{ChildStdout, Command, Output, Stdio};
 
-use crate::support::share;
+use crate::support::{PROMPT, Suite, share};
 
 /// How a program of the host runs in a guest, which has no libraries: by the host's own loader, from
 /// the folder of programs that every guest of these tests shares.
@@ -48,6 +48,13 @@ pub fn shell<S: AsRef<OsStr>>(flags: impl IntoIterator<Item = S>, script: &str) 
     let (out, err) = texts(&output);
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
     out
+}
+
+/// What `qemu-img` says, which must succeed.
+#[track_caller]
+pub fn qemu_img<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> String {
+    let mut command = Command::new("qemu-img");
+    Suite::run("qemu-img", PROMPT, command.args(arguments)).succeeds().log
 }
 
 /// Output and error as text.

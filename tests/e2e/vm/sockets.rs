@@ -27,7 +27,7 @@ pub fn many_connections_carry_their_data() {
     std::thread::scope(|scope| {
         for number in 0..CONNECTIONS / 2 {
             let stream = connect(&socket);
-            scope.spawn(move || guest::first(&stream, number, false));
+            scope.spawn(move || guest::first(&stream, UnixStream::shutdown, number, false));
         }
         for _ in 0..CONNECTIONS / 2 {
             let (stream, _) = listener.accept().expect("a connection of the guest");

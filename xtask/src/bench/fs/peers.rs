@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{execute, output_of, tools_dir};
+use crate::command::{codename, execute, output_of, tools_dir};
 use crate::setup::{Probe, provide};
 
 /// What the peers need, and the rows that run programs.
@@ -88,11 +88,8 @@ struct PrivateApt<'a> {
 impl<'a> PrivateApt<'a> {
     /// The system's own sources of the distribution, as sources of source packages.
     fn new(folder: &'a Path) -> Result<Self> {
-        let release = fs::read_to_string("/etc/os-release")?;
-        let codename = release
-            .lines()
-            .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-            .context("/etc/os-release tells no VERSION_CODENAME")?;
+        let codename = codename().context("/etc/os-release tells no VERSION_CODENAME")?;
+        let codename = codename.as_str();
         let list = fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
         let (mut lines, mut stanzas) = (source_lines(&list, codename), String::new());
         for entry in fs::read_dir("/etc/apt/sources.list.d")?.filter_map(Result::ok) {
