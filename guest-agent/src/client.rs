@@ -380,15 +380,6 @@ impl Client {
         }
     }
 
-    /// Makes a request of the agent itself whose answer is of no interest.
-    pub fn tell(&self, epoch: u32, request: &Request<'_>) {
-        struct Ignored;
-        impl Complete for Ignored {
-            fn complete(self: Box<Self>, _: Outcome<'_>) {}
-        }
-        self.submit(epoch, None, &Caller::default(), request, Box::new(Ignored));
-    }
-
     /// Makes a request of the agent itself and waits for the answer, of which `take` keeps what is
     /// wanted. Not for threads that serve the kernel or bring replies.
     ///

@@ -5,19 +5,23 @@
 //!   its deadline; then they fail with `EIO`. A request that meets a node or handle of an earlier
 //!   connection also comes here, and these threads find the node again ([`recover`](crate::recover)).
 //! * *Chores* are small jobs of the agent itself, done in order.
-//! * *Forgets* are gathered and sent in batches.
+//! * *Forgets* are gathered and sent in batches, and so are *closes* of what was only read.
+//! * What was opened here alone is *opened* on the server too, if it stays open for a while: the
+//!   host may remove it.
 //! * *Looks* at what is watched on the mount happen while the server wants to know
 //!   ([`watchers`](crate::watchers)).
 
 use crate::fuse::operation::{Pending, RequestBytes};
 use crate::fuse::reply::Answer;
 use crate::fuse::session::Session;
-use crate::fuse::translate::{FollowUp, Stop};
+use crate::fuse::translate::{FollowUp, Need, Stop};
+use crate::handles::Removed;
 use crate::recover;
 use parking_lot::{Condvar, Mutex};
-use protocol::{Errno, ForgetList, ForgetOne, HandleId, Reply, Request as Ask, limits};
+use protocol::{Errno, ForgetList, ForgetOne, HandleId, Request as Ask, limits};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
@@ -27,6 +31,11 @@ pub const THREADS: usize = 2;
 /// Forgets are sent at this number, or after this time.
 const FORGET_BATCH: usize = 256;
 const FORGET_DELAY: Duration = Duration::from_millis(200);
+/// Handles to be closed are sent at this number, or after this time.
+const CLOSE_BATCH: usize = 32;
+const CLOSE_DELAY: Duration = Duration::from_millis(5);
+/// For how long something is open here alone.
+const OPEN_DELAY: Duration = Duration::from_millis(20);
 /// Pause before a request that found too many in flight tries again.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -36,8 +45,6 @@ pub enum Chore {
     Attach,
     /// The rest of an operation.
     FollowUp(Box<Pending>, FollowUp),
-    /// Close a handle of connection `.0` that nobody uses; whether it is a directory.
-    Close(u32, HandleId, bool),
     /// Acknowledge changes.
     Delivered(u64),
     /// The mount is gone.
@@ -49,6 +56,7 @@ pub enum Chore {
 pub struct Errands {
     queues: Mutex<Queues>,
     wake: Condvar,
+    must_close: AtomicBool,
 }
 
 #[derive(Default)]
@@ -58,6 +66,11 @@ struct Queues {
     forgets: Vec<(u32, ForgetOne)>,
     /// When the oldest of `forgets` came.
     forgets_since: Option<Instant>,
+    closes: Vec<(u32, HandleId)>,
+    /// When they are to be sent.
+    close_at: Option<Instant>,
+    /// What is open here alone, and when it is to be opened.
+    unopened: VecDeque<(Instant, u64)>,
     /// When to look for what is watched.
     look: Option<Instant>,
     ended: bool,
@@ -75,6 +88,8 @@ enum Job {
     Retry(Parked),
     Expired(Parked),
     Forgets(Vec<(u32, ForgetOne)>),
+    Close,
+    Open(Vec<u64>),
     Look,
     End,
 }
@@ -125,6 +140,51 @@ impl Errands {
         }
     }
 
+    /// These are to be closed, soon. Neither waits nor sends.
+    pub fn close(&self, epoch: u32, removed: Removed) {
+        let handles = removed.server.into_iter().flatten();
+        let queues = &mut *self.queues.lock();
+        queues.closes.extend(handles.map(|handle| (epoch, handle)));
+        if queues.closes.is_empty() {
+            return;
+        }
+        if removed.at_once || queues.closes.len() >= CLOSE_BATCH {
+            self.must_close.store(true, Ordering::Relaxed);
+        }
+        if queues.close_at.is_none() {
+            queues.close_at = Some(Instant::now() + CLOSE_DELAY);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether handles wait to be closed.
+    pub fn has_closes(&self) -> bool {
+        !self.queues.lock().closes.is_empty()
+    }
+
+    /// Whether what waits to be closed must wait no longer. Whoever may send does it then.
+    pub fn must_close(&self) -> bool {
+        self.must_close.load(Ordering::Relaxed)
+    }
+
+    /// What is to be closed on connection `epoch`. What was open on others is closed by their end.
+    pub fn take_closes(&self, epoch: u32) -> Vec<HandleId> {
+        let queues = &mut *self.queues.lock();
+        queues.close_at = None;
+        self.must_close.store(false, Ordering::Relaxed);
+        let closes = queues.closes.drain(..);
+        closes.filter(|(of, _)| *of == epoch).map(|(_, handle)| handle).collect()
+    }
+
+    /// What is open here alone is to be opened on the server, after a while.
+    pub fn open_later(&self, fh: u64) {
+        let queues = &mut *self.queues.lock();
+        queues.unopened.push_back((Instant::now() + OPEN_DELAY, fh));
+        if queues.unopened.len() == 1 {
+            self.wake.notify_one();
+        }
+    }
+
     /// What is watched on the mount is looked for at this time.
     pub fn look_for_watchers(&self, at: Instant) {
         self.queues.lock().look = Some(at);
@@ -157,12 +217,22 @@ impl Errands {
                 queues.forgets_since = None;
                 return Job::Forgets(std::mem::take(&mut queues.forgets));
             }
+            if queues.close_at.is_some_and(|at| at <= now) {
+                queues.close_at = None;
+                return Job::Close;
+            }
+            let open = queues.unopened.partition_point(|(at, _)| *at <= now);
+            if open > 0 {
+                return Job::Open(queues.unopened.drain(..open).map(|(_, fh)| fh).collect());
+            }
             if queues.look.is_some_and(|at| at <= now) {
                 queues.look = None;
                 return Job::Look;
             }
             let deadlines = queues.parked.iter().filter_map(|parked| parked.deadline);
-            match deadlines.chain(flush).chain(queues.look).min() {
+            let open = queues.unopened.front().map(|(at, _)| *at);
+            match deadlines.chain(flush).chain(queues.close_at).chain(open).chain(queues.look).min()
+            {
                 Some(until) => {
                     let _ = self.wake.wait_until(&mut queues, until);
                 }
@@ -191,6 +261,8 @@ pub fn run(session: &Arc<Session>) {
             Job::Retry(parked) => retry(session, parked),
             Job::Expired(parked) => fail(session, &parked.bytes, Errno::EIO),
             Job::Forgets(forgets) => send_forgets(session, &forgets),
+            Job::Close => session.close_now(),
+            Job::Open(files) => files.into_iter().for_each(|fh| open(session, fh)),
             Job::Look => {
                 if let Some(again) = session.watchers.look(session) {
                     errands.look_for_watchers(again);
@@ -220,15 +292,18 @@ fn run_chore(session: &Arc<Session>, chore: Chore) {
             session.errands().wake_all();
         }
         Chore::FollowUp(pending, follow_up) => follow(session, *pending, follow_up),
-        Chore::Close(epoch, handle, directory) => {
-            let ask = if directory { Ask::ReleaseDir { handle } } else { Ask::Release { handle } };
-            let done = |reply: &Reply<'_>| matches!(reply, Reply::Done).then_some(());
-            if let Err(errno) = session.client.call(epoch, &ask, recover::PATIENCE, done) {
-                debug!(%errno, "a handle that nobody uses is not closed");
-            }
-        }
         Chore::Delivered(seq) => session.delivered(seq),
         Chore::End => recover::detach(session),
+    }
+}
+
+/// Opens on the server what is still open here alone.
+fn open(session: &Session, fh: u64) {
+    if session.handles.is_unopened(fh)
+        && let Err(errno) = recover::recover(session, Need::Handle(fh))
+    {
+        debug!(%errno, "a file that the kernel has cached is not opened");
+        session.handles.give_up(fh);
     }
 }
 
@@ -236,6 +311,10 @@ fn follow(session: &Arc<Session>, pending: Pending, follow_up: FollowUp) {
     let answer = match follow_up {
         FollowUp::Again => {
             return session.serve(pending.bytes, pending.attempt.saturating_add(1), None);
+        }
+        FollowUp::Close => {
+            session.close_now();
+            return session.serve(pending.bytes, pending.attempt, pending.deadline);
         }
         FollowUp::DropSetId(node, answer) => {
             recover::change_mode(session, pending.epoch, node, crate::fuse::translate::drop_set_id);
@@ -261,12 +340,14 @@ fn retry(session: &Arc<Session>, parked: Parked) {
         match session.try_serve(&bytes, attempt, deadline) {
             None => return,
             Some(Stop::Error(errno)) => return fail(session, &bytes, errno),
-            Some(Stop::Done) => return session.answer_bytes(&bytes, &Answer::Done),
+            Some(Stop::Answer(answer)) => return session.answer_bytes(&bytes, &answer),
             Some(Stop::Stale(need)) => match recover::recover(session, need) {
                 Ok(()) => {}
                 Err(Errno::ENOTCONN | Errno::EAGAIN) => {
                     return session.park(bytes, attempt, deadline);
                 }
+                // Where it is needed it will be missed; others go on without it.
+                Err(_) if matches!(need, Need::Handle(fh) if session.handles.give_up(fh)) => {}
                 Err(errno) => return fail(session, &bytes, errno),
             },
         }

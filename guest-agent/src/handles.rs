@@ -1,5 +1,8 @@
 //! Open files and directories of one mount: the kernel's number (`fh`) ↔ the server's handle, and
 //! what is needed to open them again on another connection: node, flags, and locks held.
+//!
+//! What the kernel has cached in full is opened here alone: its handle is like one of a connection
+//! that is no more, and becomes the server's when it is needed after all.
 
 use crate::nodes::{LocalId, Unresolved};
 use parking_lot::Mutex;
@@ -28,6 +31,9 @@ pub struct HandleTable {
 struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// How many have been locked, and how many are open here alone.
+    locked: usize,
+    unopened: usize,
 }
 
 #[derive(Debug, Default)]
@@ -44,13 +50,36 @@ struct Handle {
     /// A second handle without `APPEND`, for pages written back through a file opened to append.
     pages: Option<(u32, HandleId)>,
     locks: Vec<Lock>,
+    /// A lock has been asked for through it.
+    locked: bool,
+}
+
+/// An epoch before the first connection.
+const NEVER: u32 = 0;
+/// An epoch behind the last: the server did not open it any more.
+const LOST: u32 = u32::MAX;
+
+/// What is left of an open file that the kernel is done with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Removed {
+    /// The server's handles that are still valid.
+    pub server: [Option<HandleId>; 2],
+    /// Somebody may be waiting for them to be closed.
+    pub at_once: bool,
+}
+
+impl Handle {
+    fn is_unopened(&self) -> bool {
+        matches!(self.epoch, NEVER | LOST)
+    }
 }
 
 impl HandleTable {
     /// Keeps a handle; returns the number for the kernel.
     pub fn insert(&self, opened: Opened, server: HandleId, epoch: u32) -> u64 {
         let table = &mut *self.table.lock();
-        let handle = Some(Handle { opened, server, epoch, pages: None, locks: Vec::new() });
+        let (pages, locks, locked) = (None, Vec::new(), false);
+        let handle = Some(Handle { opened, server, epoch, pages, locks, locked });
         let index = match table.free.pop() {
             Some(index) => index,
             None => {
@@ -65,6 +94,43 @@ impl HandleTable {
             }
             None => u64::MAX,
         }
+    }
+
+    /// Keeps what is open here alone; returns the number for the kernel.
+    pub fn insert_unopened(&self, opened: Opened) -> u64 {
+        self.table.lock().unopened += 1;
+        self.insert(opened, HandleId(0), NEVER)
+    }
+
+    /// One through which a node is open here alone, and whether the server may still open it.
+    pub fn unopened_of(&self, node: LocalId) -> Option<(u64, bool)> {
+        let table = self.table.lock();
+        if table.unopened == 0 {
+            return None;
+        }
+        let slots = (0_u64..).zip(&table.slots);
+        let open = slots.filter_map(|(at, slot)| {
+            let handle = slot.handle.as_ref()?;
+            let found = handle.opened.node == node && handle.is_unopened();
+            let fh = u64::from(slot.generation) << 32 | at;
+            found.then_some((fh, handle.epoch == NEVER))
+        });
+        open.max_by_key(|(_, may_be_opened)| *may_be_opened)
+    }
+
+    /// The server does not open it any more. Tells whether that is new.
+    pub fn give_up(&self, fh: u64) -> bool {
+        let lost = |handle: &mut Handle| {
+            let new = handle.epoch == NEVER;
+            handle.epoch = if new { LOST } else { handle.epoch };
+            new
+        };
+        self.with(fh, lost).unwrap_or(false)
+    }
+
+    /// Whether something is open here alone.
+    pub fn is_unopened(&self, fh: u64) -> bool {
+        self.with(fh, |handle| handle.epoch == NEVER).unwrap_or(false)
     }
 
     /// The server's handle, if it is one of connection `epoch`.
@@ -105,7 +171,12 @@ impl HandleTable {
 
     /// It is open again, on connection `epoch`.
     pub fn reopened(&self, fh: u64, server: HandleId, epoch: u32) {
-        self.with(fh, |handle| (handle.server, handle.epoch) = (server, epoch));
+        let table = &mut *self.table.lock();
+        if let Some(handle) = table.handle(fh) {
+            let before = usize::from(handle.is_unopened());
+            (handle.server, handle.epoch) = (server, epoch);
+            table.unopened -= before;
+        }
     }
 
     /// Pages of `fh` are written through `server`.
@@ -113,22 +184,34 @@ impl HandleTable {
         self.with(fh, |handle| handle.pages = Some((epoch, server)));
     }
 
-    /// The kernel is done with it. Returns the server's handles that are still valid.
-    pub fn remove(&self, fh: u64, epoch: u32) -> (Option<HandleId>, Option<HandleId>) {
+    /// The kernel is done with it.
+    pub fn remove(&self, fh: u64, epoch: u32) -> Removed {
         let table = &mut *self.table.lock();
-        let Some(slot) = table.slots.get_mut(fh as u32 as usize) else { return (None, None) };
+        let Some(slot) = table.slots.get_mut(fh as u32 as usize) else { return Removed::default() };
         if slot.generation != (fh >> 32) as u32 {
-            return (None, None);
+            return Removed::default();
         }
-        let Some(handle) = slot.handle.take() else { return (None, None) };
+        let Some(handle) = slot.handle.take() else { return Removed::default() };
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
             table.free.push(fh as u32);
         }
-        (
-            (handle.epoch == epoch).then_some(handle.server),
-            handle.pages.filter(|(of, _)| *of == epoch).map(|(_, pages)| pages),
-        )
+        table.locked -= usize::from(handle.locked);
+        table.unopened -= usize::from(handle.is_unopened());
+        let pages = handle.pages.filter(|(of, _)| *of == epoch).map(|(_, pages)| pages);
+        Removed {
+            server: [(handle.epoch == epoch).then_some(handle.server), pages],
+            at_once: handle.locked || handle.opened.flags.intersects(WRITES),
+        }
+    }
+
+    /// A lock is asked for through `fh`.
+    pub fn locking(&self, fh: u64) {
+        let table = &mut *self.table.lock();
+        if let Some(handle) = table.handle(fh) {
+            let before = std::mem::replace(&mut handle.locked, true);
+            table.locked += usize::from(!before);
+        }
     }
 
     /// A lock was taken or released through `fh`.
@@ -137,14 +220,20 @@ impl HandleTable {
     }
 
     /// A descriptor of the file was closed: the POSIX locks of its owner are gone, through whichever
-    /// handle of the file they were taken.
-    pub fn drop_posix_locks(&self, fh: u64, owner: LockOwner) {
-        let Some(node) = self.opened(fh).map(|opened| opened.node) else { return };
+    /// handle of the file they were taken. Tells whether there may have been some.
+    pub fn drop_posix_locks(&self, fh: u64, owner: LockOwner) -> bool {
         let table = &mut *self.table.lock();
-        let open = table.slots.iter_mut().filter_map(|slot| slot.handle.as_mut());
-        for handle in open.filter(|handle| !handle.locks.is_empty() && handle.opened.node == node) {
-            handle.locks.retain(|lock| lock.family != LockFamily::Posix || lock.owner != owner);
+        if table.locked == 0 {
+            return false;
         }
+        let Some(node) = table.handle(fh).map(|handle| handle.opened.node) else { return false };
+        let open = table.slots.iter_mut().filter_map(|slot| slot.handle.as_mut());
+        let mut any = false;
+        for handle in open.filter(|handle| handle.locked && handle.opened.node == node) {
+            handle.locks.retain(|lock| lock.family != LockFamily::Posix || lock.owner != owner);
+            any = true;
+        }
+        any
     }
 
     /// The locks held through `fh`.
@@ -156,18 +245,25 @@ impl HandleTable {
     pub fn count(&self) -> (usize, usize) {
         let table = self.table.lock();
         let open = table.slots.iter().filter_map(|slot| slot.handle.as_ref());
-        let writes = OpenFlags::WRONLY | OpenFlags::RDWR;
         open.fold((0, 0), |(writers, all), handle| {
-            (writers + usize::from(handle.opened.flags.intersects(writes)), all + 1)
+            (writers + usize::from(handle.opened.flags.intersects(WRITES)), all + 1)
         })
     }
 
     fn with<T>(&self, fh: u64, f: impl FnOnce(&mut Handle) -> T) -> Option<T> {
-        let mut table = self.table.lock();
-        let slot = table.slots.get_mut(fh as u32 as usize)?;
-        slot.handle.as_mut().filter(|_| slot.generation == (fh >> 32) as u32).map(f)
+        self.table.lock().handle(fh).map(f)
     }
 }
+
+impl Table {
+    fn handle(&mut self, fh: u64) -> Option<&mut Handle> {
+        let slot = self.slots.get_mut(fh as u32 as usize)?;
+        slot.handle.as_mut().filter(|_| slot.generation == (fh >> 32) as u32)
+    }
+}
+
+/// Flags of what is open for writing.
+const WRITES: OpenFlags = OpenFlags::WRONLY.union(OpenFlags::RDWR);
 
 /// Most locks that are remembered for one open file; those beyond are not taken again.
 const MOST_LOCKS: usize = 1024;
@@ -225,8 +321,8 @@ mod tests {
     fn a_released_number_is_never_valid_again() {
         let table = HandleTable::default();
         let fh = table.insert(file(), HandleId(11), 1);
-        assert_eq!(table.remove(fh, 1), (Some(HandleId(11)), None));
-        assert_eq!(table.remove(fh, 1), (None, None));
+        assert_eq!(table.remove(fh, 1).server, [Some(HandleId(11)), None]);
+        assert_eq!(table.remove(fh, 1), Removed::default());
         let next = table.insert(file(), HandleId(13), 1);
         assert_ne!(fh, next);
         assert_eq!(table.resolve(fh, 1), Err(Unresolved::Unknown));
@@ -240,7 +336,7 @@ mod tests {
         assert_eq!(table.resolve_pages(fh, 1), Err(Unresolved::Stale));
         table.pages_opened(fh, HandleId(12), 1);
         assert_eq!(table.resolve_pages(fh, 1), Ok(HandleId(12)));
-        assert_eq!(table.remove(fh, 1), (Some(HandleId(11)), Some(HandleId(12))));
+        assert_eq!(table.remove(fh, 1).server, [Some(HandleId(11)), Some(HandleId(12))]);
     }
 
     #[test]
@@ -258,8 +354,31 @@ mod tests {
         let table = HandleTable::default();
         let a = table.insert(file(), HandleId(1), 1);
         let b = table.insert(file(), HandleId(2), 1);
+        assert!(!table.drop_posix_locks(b, LockOwner(7)), "there are none");
+        table.locking(a);
         table.note_lock(a, &lock(LockKind::Write, 0, 9));
-        table.drop_posix_locks(b, LockOwner(7));
+        assert!(table.drop_posix_locks(b, LockOwner(7)));
         assert!(table.locks(a).is_empty());
+        assert!(table.remove(a, 1).at_once);
+        assert!(!table.drop_posix_locks(b, LockOwner(7)), "the last that was locked is gone");
+    }
+
+    #[test]
+    fn what_is_open_here_alone_is_found_when_it_is_needed() {
+        let table = HandleTable::default();
+        let opened = Opened { flags: OpenFlags::empty(), ..file() };
+        let fh = table.insert_unopened(opened);
+        assert_eq!(table.resolve(fh, 1), Err(Unresolved::Stale));
+        assert!(table.is_unopened(fh));
+        assert_eq!(table.unopened_of(LocalId(5)), Some((fh, true)));
+        assert!(table.give_up(fh));
+        assert!(!table.give_up(fh), "it was before");
+        assert_eq!(table.unopened_of(LocalId(5)), Some((fh, false)));
+        assert_eq!(table.resolve(fh, 1), Err(Unresolved::Stale));
+        table.reopened(fh, HandleId(3), 1);
+        assert!(!table.is_unopened(fh));
+        assert_eq!(table.unopened_of(LocalId(5)), None);
+        let closed = Removed { server: [Some(HandleId(3)), None], at_once: false };
+        assert_eq!(table.remove(fh, 1), closed, "nobody waits for the end of a reader");
     }
 }

@@ -13,11 +13,11 @@
 //!   are not in `by_server`.
 //! * Name and parent are the last known ones: a hint that is verified by inode number.
 //!
-//! A record costs about 90 bytes and its name, and its two index entries about 40 more.
+//! A record costs about 110 bytes and its name, and its two index entries about 40 more.
 
 use crate::coherence::compare::{Belief, Digests, Object};
 use parking_lot::Mutex;
-use protocol::{Attr, Entry, ForgetOne, NodeId, Time, Validity, mode};
+use protocol::{Attr, AttrReply, Entry, ForgetOne, NodeId, Time, Validity, mode};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -87,13 +87,21 @@ struct Node {
     /// Digest of (mtime, size) when last heard of, and when its pages were last declared valid.
     content: u64,
     cached_content: u64,
+    size: u64,
+    /// How far from its beginning the kernel has a file in its page cache; a directory whose listing
+    /// it has to the end: `u64::MAX`. A guess: it may have dropped pages since.
+    read_to: u64,
     parent: LocalId,
     name: Box<[u8]>,
     epoch: u32,
     mode: u32,
     nlink: u32,
-    /// Digests of owner and permissions, and of the time of birth.
-    attrs: u32,
+    uid: u32,
+    gid: u32,
+    /// Times of modification and change, in nanoseconds.
+    mtime: i64,
+    ctime: i64,
+    /// Digest of the time of birth.
     born: u32,
     /// The server tells when its attributes change.
     leased: bool,
@@ -118,7 +126,13 @@ struct Table {
     by_name: FxHashMap<u64, u32>,
     /// Stale records by inode number, filled when an epoch begins.
     by_ino: FxHashMap<u64, u32>,
+    /// Attributes of directories that the kernel is about to ask for, and how many times changes had
+    /// come when they were told.
+    dirs: FxHashMap<LocalId, (AttrReply, u64)>,
 }
+
+/// So many of them are kept.
+const MOST_DIRS: usize = 1024;
 
 impl NodeTable {
     /// A table with nothing but the root, in epoch `epoch`.
@@ -132,6 +146,7 @@ impl NodeTable {
             count: 1,
             by_name: FxHashMap::default(),
             by_ino: FxHashMap::default(),
+            dirs: FxHashMap::default(),
         };
         Self { table: Mutex::new(table) }
     }
@@ -140,6 +155,7 @@ impl NodeTable {
     pub fn begin_epoch(&self, epoch: u32, root: &Entry) {
         let table = &mut *self.table.lock();
         table.epoch = epoch;
+        table.dirs.clear();
         table.by_server.clear();
         table.by_ino.clear();
         for (index, slot) in table.slots.iter().enumerate().skip(1) {
@@ -295,6 +311,29 @@ impl NodeTable {
         same
     }
 
+    /// The server told the attributes of a node, and for how long they hold.
+    pub fn told(&self, local: LocalId, reply: &AttrReply) {
+        self.table.lock().told(local, reply);
+    }
+
+    /// And so of a directory in which the guest did something, before the kernel asks for it.
+    pub fn told_dir(&self, local: LocalId, reply: &AttrReply, arrivals: u64) {
+        let table = &mut *self.table.lock();
+        table.told(local, reply);
+        if reply.attr_ms == Validity::LEASED {
+            if table.dirs.len() >= MOST_DIRS {
+                table.dirs.clear();
+            }
+            table.dirs.insert(local, (*reply, arrivals));
+        }
+    }
+
+    /// What was told of a directory and is still so, if no changes have come. Given once.
+    pub fn take_dir(&self, local: LocalId, arrivals: u64) -> Option<AttrReply> {
+        let (reply, at) = self.table.lock().dirs.remove(&local)?;
+        (at == arrivals).then_some(reply)
+    }
+
     /// What is known of the attributes of a node is new.
     pub fn note_attr(&self, local: LocalId, attr: &Attr) {
         if let Some(node) = self.table.lock().get_mut(local) {
@@ -305,7 +344,7 @@ impl NodeTable {
     /// Whether content, owner and permissions are as they were when last heard of.
     pub fn is_as_known(&self, local: LocalId, attr: &Attr) -> bool {
         let same =
-            |node: &Node| node.content == digest_content(attr) && node.attrs == digest_attrs(attr);
+            |node: &Node| node.content == digest_content(attr) && node.attrs() == digest_attrs(attr);
         self.table.lock().get(local).is_some_and(same)
     }
 
@@ -314,15 +353,71 @@ impl NodeTable {
     pub fn keeps_cache(&self, local: LocalId) -> bool {
         let mut table = self.table.lock();
         let Some(node) = table.get_mut(local) else { return false };
-        std::mem::replace(&mut node.cached_content, node.content) == node.content
+        let keeps = std::mem::replace(&mut node.cached_content, node.content) == node.content;
+        if !keeps {
+            node.read_to = 0;
+        }
+        keeps
     }
 
-    /// The kernel's pages of a file are no longer to be believed at the next open.
-    pub fn distrust_cache(&self, local: LocalId) {
+    /// Nothing is to be believed of a node until the server tells of it again: neither the kernel's
+    /// pages at the next open, nor that the server tells of changes.
+    pub fn distrust(&self, local: LocalId) {
         if let Some(node) = self.table.lock().get_mut(local) {
             node.cached_content = !node.content;
+            node.read_to = 0;
             node.no_capability = false;
+            node.leased = false;
         }
+    }
+
+    /// The kernel has got these bytes of a file into its page cache.
+    pub fn note_read(&self, local: LocalId, offset: u64, len: u64) {
+        if let Some(node) = self.table.lock().get_mut(local)
+            && offset <= node.read_to
+        {
+            node.read_to = node.read_to.max(offset.saturating_add(len));
+        }
+    }
+
+    /// The guest has changed the content of a file: how much of it there is, and what of that the
+    /// kernel has, is not known.
+    pub fn note_written(&self, local: LocalId) {
+        if let Some(node) = self.table.lock().get_mut(local) {
+            node.size = u64::MAX;
+            node.read_to = 0;
+        }
+    }
+
+    /// The kernel has got the listing of a directory to its end.
+    pub fn note_listed(&self, local: LocalId) {
+        if let Some(node) = self.table.lock().get_mut(local) {
+            node.cached_content = node.content;
+            (node.size, node.read_to) = (0, u64::MAX);
+        }
+    }
+
+    /// Whether the kernel should have all of a file or of a listing and may keep it, so that nothing
+    /// will be asked of the server.
+    pub fn is_cached(&self, local: LocalId) -> bool {
+        let table = self.table.lock();
+        table.get(local).is_some_and(|node| {
+            node.epoch == table.epoch
+                && node.leased
+                && node.cached_content == node.content
+                && node.read_to >= node.size
+        })
+    }
+
+    /// What a file that has no name any more was like when last heard of.
+    pub fn last(&self, local: LocalId) -> Option<Attr> {
+        self.table.lock().get(local).map(Node::last)
+    }
+
+    /// Whether the server tells when a node changes.
+    pub fn is_leased(&self, local: LocalId) -> bool {
+        let table = self.table.lock();
+        table.get(local).is_some_and(|node| node.leased && node.epoch == table.epoch)
     }
 
     /// A file has no capabilities: it is new, or the server was asked. Before every write the kernel
@@ -512,12 +607,17 @@ impl Node {
             content,
             // Nothing is cached yet, so nothing can be wrong, but the first open need not say so.
             cached_content: !content,
+            size: entry.attr.size,
+            read_to: 0,
             parent: LocalId::NONE,
             name: Box::default(),
             epoch,
             mode: entry.attr.mode,
             nlink: entry.attr.nlink,
-            attrs: digest_attrs(&entry.attr),
+            uid: entry.attr.uid,
+            gid: entry.attr.gid,
+            mtime: nanoseconds(entry.attr.mtime),
+            ctime: nanoseconds(entry.attr.ctime),
             born: digest_born(&entry.attr),
             leased: entry.valid.attr_ms == Validity::LEASED,
             no_capability: false,
@@ -535,20 +635,60 @@ impl Node {
             name: self.name.clone(),
             object: self.object(),
             content: self.content,
-            attrs: self.attrs,
+            attrs: self.attrs(),
             nlink: self.nlink,
         }
     }
 
     fn note(&mut self, attr: &Attr) {
-        self.content = digest_content(attr);
+        let content = digest_content(attr);
+        if content != self.content {
+            self.read_to = 0;
+        }
+        self.content = content;
+        self.size = attr.size;
         self.mode = attr.mode;
         self.nlink = attr.nlink;
-        self.attrs = digest_attrs(attr);
+        (self.uid, self.gid) = (attr.uid, attr.gid);
+        (self.mtime, self.ctime) = (nanoseconds(attr.mtime), nanoseconds(attr.ctime));
+    }
+
+    /// Digest of owner and permissions.
+    fn attrs(&self) -> u32 {
+        let Self { mode, uid, gid, .. } = *self;
+        digest_attrs(&Attr { mode, uid, gid, ..Attr::default() })
+    }
+
+    /// What it was like, now that it has no name.
+    fn last(&self) -> Attr {
+        /// Bytes of a block of `st_blocks` (sys/stat.h), and of a page.
+        const BLOCK: u64 = 512;
+        const PAGE: u32 = 4096;
+        Attr {
+            ino: self.ino,
+            size: self.size,
+            blocks: self.size.div_ceil(PAGE.into()) * (u64::from(PAGE) / BLOCK),
+            atime: time(self.mtime),
+            mtime: time(self.mtime),
+            ctime: time(self.ctime),
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            blksize: PAGE,
+            ..Attr::default()
+        }
     }
 }
 
 impl Table {
+    fn told(&mut self, local: LocalId, reply: &AttrReply) {
+        self.dirs.remove(&local);
+        if let Some(node) = self.get_mut(local) {
+            node.note(&reply.attr);
+            node.leased = reply.attr_ms == Validity::LEASED;
+        }
+    }
+
     fn get(&self, local: LocalId) -> Option<&Node> {
         let slot = self.slots.get(local.index()?)?;
         slot.node.as_ref().filter(|_| slot.generation == local.generation())
@@ -647,16 +787,25 @@ impl Table {
             node.name = name.into();
             self.by_name.insert(digest_name(parent, name), index);
         }
+        self.relist(parent);
+    }
+
+    /// The kernel will list this directory anew.
+    fn relist(&mut self, dir: LocalId) {
+        if let Some(node) = self.get_mut(dir) {
+            node.read_to = 0;
+        }
     }
 
     fn displace(&mut self, index: u32) {
         let Some(node) = self.at_mut(index) else { return };
-        let key = digest_name(node.parent, &node.name);
+        let (parent, key) = (node.parent, digest_name(node.parent, &node.name));
         node.parent = LocalId::NONE;
         node.name = Box::default();
         if self.by_name.get(&key) == Some(&index) {
             self.by_name.remove(&key);
         }
+        self.relist(parent);
     }
 
     /// The record of a directory keeps its numbers, but is not found by the server's any more.
@@ -707,6 +856,17 @@ fn digest_attrs(attr: &Attr) -> u32 {
     (attr.mode, attr.uid, attr.gid).hash(&mut hasher);
     (hasher.finish() >> 32) as u32
 }
+
+fn nanoseconds(time: Time) -> i64 {
+    time.sec.saturating_mul(NANOS).saturating_add(time.nsec.into())
+}
+
+fn time(nanoseconds: i64) -> Time {
+    Time { sec: nanoseconds.div_euclid(NANOS), nsec: nanoseconds.rem_euclid(NANOS) as u32 }
+}
+
+/// In a second.
+const NANOS: i64 = 1_000_000_000;
 
 /// Never zero, which stands for a time that is not known.
 fn digest_born(attr: &Attr) -> u32 {

@@ -428,6 +428,13 @@ impl NodeTable {
         self.nth_place(node, 0)
     }
 
+    /// The directory whose watch tells of changes of a node: the one it is in; of a root, itself.
+    pub fn watched_at(&self, node: NodeId) -> Result<Option<NodeId>, Errno> {
+        let place = self.place(node)?.map(|(parent, _)| parent);
+        let is_root = self.slot(self.index(node)?).root;
+        Ok(place.or_else(|| is_root.then_some(node)))
+    }
+
     /// The `at`-th name of a node, latest first. The number of its directory may be void.
     pub fn nth_place(&self, node: NodeId, at: usize) -> Result<Option<(NodeId, &[u8])>, Errno> {
         let name = self.nth_name(self.index(node)?, at);

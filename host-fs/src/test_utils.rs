@@ -3,7 +3,7 @@
 use crate::server::{Closed, ExportConfig, NoticeSink, Server, ServerOptions};
 use crate::session::Session;
 use protocol::{
-    Attr, Caller, Consistency, Created, Entry, Errno, FrameHeader, Groups, HandleId, Name, NodeId,
+    Attr, Caller, Consistency, Created, Entry, Errno, FrameHeader, Groups, HandleId, Handles, Name, NodeId,
     Notice, OpenFlags, OwnershipMode, Payload, Reply, Request, Tag,
 };
 use std::path::{Path, PathBuf};
@@ -186,9 +186,13 @@ impl Guest {
         self.call(request).errno().map_or(Ok(()), Err)
     }
 
+    pub fn close(&self, handle: HandleId) {
+        self.send(&Request::Close { handles: Handles(vec![handle]) });
+    }
+
     pub fn entry(&self, request: &Request<'_>) -> Result<Entry, Errno> {
         match self.call(request).reply() {
-            Reply::Entry { entry } => Ok(entry),
+            Reply::Entry { entry } | Reply::Made { entry, .. } => Ok(entry),
             Reply::NoEntry { .. } => Err(Errno::ENOENT),
             Reply::Error { errno } => Err(errno),
             other => panic!("no entry but {other:?}"),

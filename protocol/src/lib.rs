@@ -13,15 +13,14 @@
 //! [`Features::CHANGES`](handshake::Features::CHANGES).
 //!
 //! A tag is free again when its reply has arrived. [`Tag::NONE`] stands on every frame that has no
-//! reply or is none (handshake, [`Forget`](Request::Forget), [`Cancel`](Request::Cancel),
-//! [`Acknowledge`](Request::Acknowledge), notices) and on no other; such frames do not count as in
-//! flight.
+//! reply or is none (handshake, notices, and the requests that
+//! [are not answered](Request::is_answered)) and on no other; such frames do not count as in flight.
 //!
 //! # Order
 //! * Requests are carried out and answered in any order, also two on one node or handle. Who needs
-//!   an order waits for the first reply. A `Forget` or `Release` is sent when no request in flight
+//!   an order waits for the first reply. A `Forget` or `Close` is sent when no request in flight
 //!   uses what it gives up.
-//! * `Forget`, `Cancel` and `Acknowledge` are acted upon as they arrive.
+//! * Requests without an answer are acted upon as they arrive.
 //! * The server's frames mean what they say at their place in the stream: a leased reply already
 //!   holds what earlier notices told of its node and name, and what happens later is told by a later
 //!   notice. A server that can not be sure of it, because a change was told while the request was
@@ -35,7 +34,7 @@
 //! not given to anything else as long as the connection lasts. The root of an export
 //! ([`Attached`]) has one lookup too. A request on nodes of two attachments is answered by `EXDEV`.
 //!
-//! A [`HandleId`] is an open file or directory, valid until its release, and keeps what it opened
+//! A [`HandleId`] is an open file or directory, valid until it is closed, and keeps what it opened
 //! usable when the last name is gone; without a handle, a node without a name may answer `ESTALE`.
 //!
 //! # Validity and leases
@@ -127,6 +126,6 @@ pub use frame::FrameHeader;
 pub use id::{Attachment, HandleId, LockOwner, NodeId, Tag};
 pub use message::{
     AccessMask, Attached, Caller, Changes, Consistency, Created, Directories, Entries,
-    FallocateMode, ForgetList, ForgetOne, Groups, Lock, LockFamily, LockKind, Names, Notice,
+    FallocateMode, ForgetList, ForgetOne, Groups, Handles, Lock, LockFamily, LockKind, Names, Notice,
     OpenFlags, OwnershipMode, RenameFlags, Reply, Request, Whence, XattrFlags,
 };

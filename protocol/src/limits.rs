@@ -23,6 +23,8 @@ pub const MAX_FRAME: usize = MAX_PAYLOAD + 128 * 1024;
 pub const MAX_WALK: usize = 64;
 /// Most nodes released by one [`Forget`](crate::Request::Forget).
 pub const MAX_FORGET: usize = 4096;
+/// Most handles closed by one [`Close`](crate::Request::Close).
+pub const MAX_CLOSE: usize = 4096;
 /// Most directories named by one [`Watched`](crate::Request::Watched).
 pub const MAX_WATCHED: usize = 16_384;
 /// Most changes in one [`Notice::Changes`](crate::Notice::Changes).

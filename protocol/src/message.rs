@@ -186,6 +186,8 @@ wire_struct! {
         entry: Entry,
         /// The open file.
         handle: HandleId,
+        /// Its directory, as in [`Reply::Made`].
+        dir: Option<AttrReply>,
     }
 }
 
@@ -269,6 +271,8 @@ lists! {
     Names<'a> of Name<'a>, "components", limits::MAX_WALK;
     /// Nodes to be forgotten.
     ForgetList of ForgetOne, "nodes to forget", limits::MAX_FORGET;
+    /// Open files and directories to be closed.
+    Handles of HandleId, "handles to close", limits::MAX_CLOSE;
     /// Directories that are watched.
     Directories of NodeId, "watched directories", limits::MAX_WATCHED;
     /// The entries found by a walk, in order.
@@ -371,6 +375,10 @@ messages! {
         0x15 => Watched { /// Where.
             attachment: Attachment, /// Which. Of more than the limit, any.
             dirs: Directories, },
+        /// These open files and directories are gone, and with a file all locks taken through it. No
+        /// reply. What is not open is ignored.
+        0x16 => Close { /// Which.
+            handles: Handles, },
         /// Find one name → [`Reply::Entry`] or [`Reply::NoEntry`]. `ENOTDIR` where the parent is no
         /// directory. Links are found, never followed.
         0x20 => Lookup { /// Directory.
@@ -396,7 +404,7 @@ messages! {
         /// Target of a symbolic link → [`Reply::Target`].
         0x24 => ReadLink { /// Node.
             node: NodeId, },
-        /// Make a file, fifo, socket or device → [`Reply::Entry`]. This, and all that make
+        /// Make a file, fifo, socket or device → [`Reply::Made`]. This, and all that make
         /// something: it belongs to the [`Caller`]; a name that exists is `EEXIST`.
         0x25 => MkNod { /// Directory.
             parent: NodeId, /// Name.
@@ -404,31 +412,31 @@ messages! {
             mode: u32, /// Bits to clear, unless a default ACL applies.
             umask: u32, /// Device number.
             rdev: u32, },
-        /// Make a directory → [`Reply::Entry`].
+        /// Make a directory → [`Reply::Made`].
         0x26 => MkDir { /// Directory.
             parent: NodeId, /// Name.
             name: Name<'a>, /// Permissions.
             mode: u32, /// Bits to clear, unless a default ACL applies.
             umask: u32, },
-        /// Make a symbolic link → [`Reply::Entry`].
+        /// Make a symbolic link → [`Reply::Made`].
         0x27 => SymLink { /// Directory.
             parent: NodeId, /// Name.
             name: Name<'a>, /// Target, kept as it is.
             target: Target<'a>, },
-        /// Make another name of a node → [`Reply::Entry`].
+        /// Make another name of a node → [`Reply::Made`].
         0x28 => Link { /// The node.
             node: NodeId, /// Directory of the new name.
             parent: NodeId, /// New name.
             name: Name<'a>, },
-        /// Remove a name that is no directory → [`Reply::Done`].
+        /// Remove a name that is no directory → [`Reply::Removed`].
         0x29 => Unlink { /// Directory.
             parent: NodeId, /// Name.
             name: Name<'a>, },
-        /// Remove an empty directory → [`Reply::Done`].
+        /// Remove an empty directory → [`Reply::Removed`].
         0x2a => RmDir { /// Directory.
             parent: NodeId, /// Name.
             name: Name<'a>, },
-        /// Rename → [`Reply::Done`].
+        /// Rename → [`Reply::Renamed`].
         0x2b => Rename { /// Old directory.
             parent: NodeId, /// Old name.
             name: Name<'a>, /// New directory.
@@ -479,9 +487,6 @@ messages! {
         0x35 => Flush { /// Open file.
             handle: HandleId, /// Whose locks.
             owner: LockOwner, },
-        /// The open file is gone, and with it all locks taken through it → [`Reply::Done`].
-        0x36 => Release { /// Open file.
-            handle: HandleId, },
         /// Write to disk → [`Reply::Done`].
         0x37 => Fsync { /// Open file or directory.
             handle: HandleId, /// Content only, and what is needed to read it.
@@ -515,9 +520,6 @@ messages! {
             cookie: u64, /// Most bytes of listing, at most [`limits::MAX_PAYLOAD`].
             size: u32, /// Whether entries are to come with node and attributes.
             plus: bool, },
-        /// The open directory is gone → [`Reply::Done`].
-        0x42 => ReleaseDir { /// Open directory.
-            handle: HandleId, },
         /// Value of an attribute → [`Reply::Data`], whole. `ENODATA` if there is none of the name.
         0x50 => GetXattr { /// Node.
             node: NodeId, /// Which.
@@ -559,7 +561,7 @@ messages! {
         /// An export is attached.
         0x8102 => Attached { /// Which and how.
             attached: Attached, },
-        /// Found, or made.
+        /// Found.
         0x8103 => Entry { /// The object, with one lookup to be forgotten.
             entry: Entry, },
         /// There is no such name.
@@ -598,6 +600,17 @@ messages! {
         /// A lock that conflicts, or one of kind [`LockKind::Unlock`] if none does.
         0x810f => Lock { /// The lock.
             lock: Lock, },
+        /// Made.
+        0x8110 => Made { /// The object, with one lookup to be forgotten.
+            entry: Entry, /// Its directory afterwards, if that could be looked at.
+            dir: Option<AttrReply>, },
+        /// Removed.
+        0x8111 => Removed { /// The directory afterwards, if that could be looked at.
+            dir: Option<AttrReply>, },
+        /// Renamed.
+        0x8112 => Renamed { /// The directory of the old name, if that could be looked at.
+            from: Option<AttrReply>, /// And that of the new one, if it is another.
+            to: Option<AttrReply>, },
     }
 }
 
@@ -647,6 +660,7 @@ impl<'a> Request<'a> {
                 | Self::Cancel { .. }
                 | Self::Acknowledge { .. }
                 | Self::Watched { .. }
+                | Self::Close { .. }
         )
     }
 

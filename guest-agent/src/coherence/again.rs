@@ -26,7 +26,7 @@ use crate::nodes::{LocalId, digests};
 use crate::recover::{self, PATIENCE};
 use parking_lot::Mutex;
 use protocol::listing::Listing;
-use protocol::{Entry, Errno, HandleId, NodeId, Reply, Request as Ask, Time};
+use protocol::{Entry, Errno, Handles, HandleId, NodeId, Reply, Request as Ask, Time};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -324,7 +324,7 @@ impl Task<'_> {
                 _ => None,
             })?;
         let pages = self.pages(handle);
-        session.client.tell(*epoch, &Ask::ReleaseDir { handle });
+        session.client.post(*epoch, &Ask::Close { handles: Handles(vec![handle]) });
         comparison.visit(dir);
         let mut dirs = Vec::new();
         for page in pages? {

@@ -281,10 +281,11 @@ fn are_exchange(one: &Job<Act>, next: &Job<Act>) -> bool {
 
 /// No cached name in this directory is believed any more.
 fn doubt(session: &Session, dir: LocalId, names: Names) {
+    session.nodes.distrust(dir);
     Notice::Pages(dir).give(session);
     for (child, name) in names {
         Notice::Name(dir, name).give(session);
-        session.nodes.distrust_cache(child);
+        session.nodes.distrust(child);
         Notice::Pages(child).give(session);
     }
 }

@@ -5,7 +5,7 @@ use super::device::BUFFER;
 use super::reply::Answer;
 use super::request::Request;
 use super::session::Session;
-use super::translate::{self, Finish};
+use super::translate::{self, Finish, FollowUp};
 use crate::client::{Complete, Outcome};
 use crate::errands::Chore;
 use parking_lot::Mutex;
@@ -146,8 +146,12 @@ impl Complete for Pending {
 impl Pending {
     fn replied(self: Box<Self>, request: &Request<'_>, reply: &Reply<'_>) {
         let session = &self.session;
+        let full = matches!(reply, Reply::Error { errno: Errno::EMFILE });
+        if full && session.errands().has_closes() {
+            return self.follow_up(FollowUp::Close);
+        }
         let overtaken = session.is_behind(self.seen);
-        let Some(finish) = session.with_view(self.epoch, overtaken, |view| {
+        let Some(finish) = session.with_view(self.epoch, self.seen, overtaken, |view| {
             translate::finish(view, request, self.attempt, reply)
         }) else {
             return;
@@ -160,10 +164,12 @@ impl Pending {
                     session.overtaken(request);
                 }
             }
-            Finish::Then(follow_up) => {
-                let session = session.clone();
-                session.errands().push(Chore::FollowUp(self, follow_up));
-            }
+            Finish::Then(follow_up) => self.follow_up(follow_up),
         }
+    }
+
+    fn follow_up(self: Box<Self>, follow_up: FollowUp) {
+        let session = self.session.clone();
+        session.errands().push(Chore::FollowUp(self, follow_up));
     }
 }

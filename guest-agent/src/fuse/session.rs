@@ -21,13 +21,13 @@ use crate::coherence::own::Own;
 use crate::counters::Counters;
 use crate::errands::{Chore, Errands};
 use crate::groups::with_groups;
-use crate::handles::HandleTable;
+use crate::handles::{HandleTable, Removed};
 use crate::nodes::{LocalId, NodeTable};
 use crate::watchers::Watchers;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use protocol::{
-    Attached, Attachment, Caller, Changes, Entry, Errno, ForgetOne, Groups, HandleId, NodeId,
-    OwnershipMode,
+    Attached, Attachment, Caller, Changes, Entry, Errno, ForgetOne, Groups, Handles, NodeId,
+    OwnershipMode, Request as Ask, limits,
 };
 use rustc_hash::FxHashSet;
 use rustix::fd::OwnedFd;
@@ -222,6 +222,7 @@ impl Session {
     pub(crate) fn with_view<T>(
         &self,
         epoch: u32,
+        arrivals: u64,
         overtaken: bool,
         f: impl FnOnce(&View<'_>) -> T,
     ) -> Option<T> {
@@ -231,7 +232,16 @@ impl Session {
         let agreed = self.negotiated.get().map(|agreed| agreed.flags);
         let maps_direct = agreed.is_some_and(|f| f.contains(InitFlags::DIRECT_IO_ALLOW_MMAP));
         let leftovers = &leftovers;
-        Some(f(&View { nodes, handles, policy, epoch, maps_direct, overtaken, leftovers }))
+        Some(f(&View {
+            nodes,
+            handles,
+            policy,
+            epoch,
+            maps_direct,
+            arrivals,
+            overtaken,
+            leftovers,
+        }))
     }
 
     /// What the kernel was told in answer to this may be older than a change that it heard of.
@@ -270,7 +280,7 @@ impl Session {
     }
 
     pub(crate) fn may_repeat(&self, request: &Request<'_>) -> bool {
-        self.with_view(self.epoch(), false, |view| {
+        self.with_view(self.epoch(), self.arrivals(), false, |view| {
             translate::is_repeatable(view, &request.operation)
         })
         .unwrap_or(false)
@@ -387,11 +397,31 @@ impl Session {
         attempt: u8,
         deadline: Option<Instant>,
     ) {
+        let seen = self.arrivals();
         match self.try_serve(&bytes, attempt, deadline) {
             None => {}
             Some(Stop::Error(errno)) => self.answer_bytes(&bytes, &Answer::Error(errno)),
-            Some(Stop::Done) => self.answer_bytes(&bytes, &Answer::Done),
+            Some(Stop::Answer(answer)) => {
+                self.answer_bytes(&bytes, &answer);
+                if self.arrivals() != seen
+                    && let Ok(request) = Request::parse(&bytes, self.dialect())
+                {
+                    self.overtaken(&request);
+                }
+            }
             Some(Stop::Stale(_)) => self.park(bytes, attempt, deadline),
+        }
+        if self.errands.must_close() {
+            self.close_now();
+        }
+    }
+
+    /// Tells the server what nobody uses any more. May send.
+    pub(crate) fn close_now(&self) {
+        let epoch = self.epoch();
+        let handles = self.errands.take_closes(epoch);
+        for batch in handles.chunks(limits::MAX_CLOSE) {
+            self.client.post(epoch, &Ask::Close { handles: Handles(batch.to_vec()) });
         }
     }
 
@@ -403,8 +433,9 @@ impl Session {
         deadline: Option<Instant>,
     ) -> Option<Stop> {
         let Ok(request) = Request::parse(bytes, self.dialect()) else { return None };
-        let epoch = self.epoch();
-        let begun = self.with_view(epoch, false, |view| translate::begin(view, &request, attempt));
+        let (epoch, seen) = (self.epoch(), self.arrivals());
+        let begun = self
+            .with_view(epoch, seen, false, |view| translate::begin(view, &request, attempt));
         let ask = match begun {
             None => return Some(Errno::EIO.into()),
             Some(Err(stop)) => return Some(stop),
@@ -418,7 +449,7 @@ impl Session {
             attempt,
             deadline,
             epoch,
-            seen: self.arrivals(),
+            seen,
         });
         let origin = Some(Origin { mount: self.mount, unique });
         let submit = |groups: &[u8]| {
@@ -462,8 +493,11 @@ impl Session {
         if !matches!(answer, Answer::Error(_)) {
             self.own.note(request);
         }
-        if matches!(answer, Answer::Opened(_) | Answer::Created(..)) {
+        if let Answer::Opened(open) | Answer::Created(_, open) = answer {
             self.opened.ring();
+            if self.handles.is_unopened(open.fh) {
+                self.errands.open_later(open.fh);
+            }
         }
         self.reply(request, answer);
     }
@@ -492,15 +526,12 @@ impl Session {
             Errno::ENOENT | Errno::ENODEV => {}
             _ => error!(operation = request.name(), %errno, "the kernel rejects an answer"),
         }
-        let directory = matches!(request.operation, Operation::OpenDir);
         if let Answer::Entry(entry) | Answer::Created(entry, _) = answer {
             self.forget(entry.nodeid, 1);
         }
         if let Answer::Opened(open) | Answer::Created(_, open) = answer {
-            let (handle, _) = self.handles.remove(open.fh, self.epoch());
-            if let Some(handle) = handle {
-                self.errands.push(Chore::Close(self.epoch(), handle, directory));
-            }
+            let epoch = self.epoch();
+            self.errands.close(epoch, self.handles.remove(open.fh, epoch));
         }
     }
 
@@ -636,8 +667,8 @@ impl Leftovers for SessionLeftovers<'_> {
         self.session.errands.forget(self.epoch, ForgetOne { node, count });
     }
 
-    fn close(&self, handle: HandleId, directory: bool) {
-        self.session.errands.push(Chore::Close(self.epoch, handle, directory));
+    fn close(&self, removed: Removed) {
+        self.session.errands.close(self.epoch, removed);
     }
 }
 

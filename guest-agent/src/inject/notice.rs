@@ -46,7 +46,7 @@ fn out_of_sight(session: &Session, node: LocalId) {
     }
     nodes.push(node.0);
     for node in &nodes {
-        session.nodes.distrust_cache(LocalId(*node));
+        session.nodes.distrust(LocalId(*node));
         _ = session.device.invalidate_inode(*node, 0, 0);
     }
     // Older kernels forget when they need the memory.

@@ -150,7 +150,7 @@ fn pages_are_kept_only_while_time_and_size_stay() {
     table.note_attr(file, &attr);
     assert!(!table.keeps_cache(file));
     assert!(table.keeps_cache(file));
-    table.distrust_cache(file);
+    table.distrust(file);
     assert!(!table.keeps_cache(file));
 }
 

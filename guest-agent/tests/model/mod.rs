@@ -295,30 +295,30 @@ impl Server {
             }
             Request::MkNod { parent, name, mode, .. } => {
                 let ino = self.link(tree, parent, name, mode)?;
-                send(&Reply::Entry { entry: self.entry(tree, ino) });
+                send(&Reply::Made { entry: self.entry(tree, ino), dir: None });
             }
             Request::MkDir { parent, name, mode, .. } => {
                 let ino = self.link(tree, parent, name, mode & 0o7777 | mode::IFDIR)?;
-                send(&Reply::Entry { entry: self.entry(tree, ino) });
+                send(&Reply::Made { entry: self.entry(tree, ino), dir: None });
             }
             Request::SymLink { parent, name, target } => {
                 let ino = self.link(tree, parent, name, mode::IFLNK | 0o777)?;
                 let file = tree.files.get_mut(&ino).unwrap();
                 file.target = target.as_bytes().to_vec();
                 file.attr.size = file.target.len() as u64;
-                send(&Reply::Entry { entry: self.entry(tree, ino) });
+                send(&Reply::Made { entry: self.entry(tree, ino), dir: None });
             }
             Request::Link { node, parent, name } => {
                 let (ino, dir) = (self.ino(node)?, self.ino(parent)?);
                 tree.files.get_mut(&dir).unwrap().children.insert(name.as_bytes().to_vec(), ino);
                 tree.files.get_mut(&ino).unwrap().attr.nlink += 1;
-                send(&Reply::Entry { entry: self.entry(tree, ino) });
+                send(&Reply::Made { entry: self.entry(tree, ino), dir: None });
             }
             Request::Unlink { parent, name } | Request::RmDir { parent, name } => {
                 self.child(tree, parent, name)?;
                 let dir = self.ino(parent)?;
                 tree.files.get_mut(&dir).unwrap().children.remove(name.as_bytes());
-                send(&Reply::Done);
+                send(&Reply::Removed { dir: None });
             }
             Request::Rename { parent, name, new_parent, new_name, .. } => {
                 let ino = self.child(tree, parent, name)?;
@@ -326,7 +326,7 @@ impl Server {
                 tree.files.get_mut(&from).unwrap().children.remove(name.as_bytes());
                 let to = tree.files.get_mut(&to).unwrap();
                 to.children.insert(new_name.as_bytes().to_vec(), ino);
-                send(&Reply::Done);
+                send(&Reply::Renamed { from: None, to: None });
             }
             Request::StatFs { .. } => {
                 let statfs = StatFs {
@@ -358,7 +358,7 @@ impl Server {
                     Err(_) => self.link(tree, parent, name, mode & 0o7777 | mode::IFREG)?,
                 };
                 let (entry, handle) = (self.entry(tree, ino), self.open(ino, flags));
-                send(&Reply::Created { created: Created { entry, handle } });
+                send(&Reply::Created { created: Created { entry, handle, dir: None } });
             }
             Request::Read { handle, offset, size } => {
                 let (ino, _) = self.handle(handle)?;
@@ -382,9 +382,10 @@ impl Server {
                 tree.touch(ino);
                 send(&Reply::Written { size: data.0.len() as u32 });
             }
-            Request::Release { handle } | Request::ReleaseDir { handle } => {
-                self.handles.lock().unwrap().remove(&handle.0);
-                send(&Reply::Done);
+            Request::Close { ref handles } => {
+                for handle in &handles.0 {
+                    self.handles.lock().unwrap().remove(&handle.0);
+                }
             }
             Request::ReadDir { handle, cookie, size, plus } => {
                 let (ino, _) = self.handle(handle)?;

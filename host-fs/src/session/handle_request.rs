@@ -3,7 +3,7 @@
 use super::{Responder, Session};
 use crate::scratch;
 use protocol::{
-    Caller, Created, Entries, Errno, HandleId, NodeId, Payload, Reply, Request, Tag, Target, limits,
+    Caller, Entries, Errno, HandleId, NodeId, Payload, Reply, Request, Tag, Target, limits,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,6 +73,7 @@ impl Session {
             }
             Request::Cancel { tag } => self.cancel(*tag),
             Request::Acknowledge { seq } => self.observer().acknowledged(*seq),
+            Request::Close { handles } => handles.0.iter().for_each(|handle| self.release(*handle)),
             Request::Watched { attachment, dirs } => {
                 // Of what is not attached nothing may be kept.
                 if self.state.lock().root(attachment.0).is_ok() {
@@ -196,28 +197,21 @@ impl Session {
                 Reply::Attr { attr: self.set_attr(caller, node, handle, set)? }
             }
             Request::MkNod { parent, name, mode, umask, rdev } => {
-                Reply::Entry { entry: self.make_node(caller, parent, name, mode, umask, rdev)? }
+                self.make_node(caller, parent, name, mode, umask, rdev)?
             }
             Request::MkDir { parent, name, mode, umask } => {
-                Reply::Entry { entry: self.make_dir(caller, parent, name, mode, umask)? }
+                self.make_dir(caller, parent, name, mode, umask)?
             }
             Request::SymLink { parent, name, target } => {
-                Reply::Entry { entry: self.make_symlink(caller, parent, name, target)? }
+                self.make_symlink(caller, parent, name, target)?
             }
             Request::Link { node, parent, name } => {
-                Reply::Entry { entry: self.link(caller, node, parent, name)? }
+                self.link(caller, node, parent, name)?
             }
-            Request::Unlink { parent, name } => {
-                self.remove(caller, parent, name, false)?;
-                Reply::Done
-            }
-            Request::RmDir { parent, name } => {
-                self.remove(caller, parent, name, true)?;
-                Reply::Done
-            }
+            Request::Unlink { parent, name } => self.remove(caller, parent, name, false)?,
+            Request::RmDir { parent, name } => self.remove(caller, parent, name, true)?,
             Request::Rename { parent, name, new_parent, new_name, flags } => {
-                self.rename(caller, (parent, name), (new_parent, new_name), flags)?;
-                Reply::Done
+                self.rename(caller, (parent, name), (new_parent, new_name), flags)?
             }
             Request::Access { node, mask } => {
                 self.access(caller, node, mask)?;
@@ -232,26 +226,18 @@ impl Session {
                 Reply::Opened { handle: self.open(caller, node, flags)? }
             }
             Request::Create { parent, name, mode, umask, flags } => {
-                let (entry, handle) = self.create(caller, parent, name, (mode, umask), flags)?;
-                Reply::Created { created: Created { entry, handle } }
+                let created = self.create(caller, parent, name, (mode, umask), flags)?;
+                Reply::Created { created }
             }
             Request::TmpFile { parent, mode, umask, flags } => {
-                let (entry, handle) = self.create_unnamed(caller, parent, (mode, umask), flags)?;
-                Reply::Created { created: Created { entry, handle } }
+                let created = self.create_unnamed(caller, parent, (mode, umask), flags)?;
+                Reply::Created { created }
             }
             Request::Write { handle, offset, data } => {
                 Reply::Written { size: self.write(handle, offset, data.0)? as u32 }
             }
             Request::Flush { handle, owner } => {
                 self.flush(handle, owner)?;
-                Reply::Done
-            }
-            Request::Release { handle } => {
-                self.release(handle)?;
-                Reply::Done
-            }
-            Request::ReleaseDir { handle } => {
-                self.release_dir(handle)?;
                 Reply::Done
             }
             Request::Fsync { handle, data_only } => {
@@ -287,6 +273,7 @@ impl Session {
             | Request::Cancel { .. }
             | Request::Acknowledge { .. }
             | Request::Watched { .. }
+            | Request::Close { .. }
             | Request::ReadLink { .. }
             | Request::Read { .. }
             | Request::ReadDir { .. }

@@ -166,12 +166,11 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn release(&self, handle: HandleId) -> Result<()> {
-        let open = self.state.lock().handles.remove(handle)?;
-        if let Handle::File(file) = open {
+    pub(super) fn release(&self, handle: HandleId) {
+        let open = self.state.lock().handles.remove(handle);
+        if let Ok(Handle::File(file)) = open {
             self.drop_locks_of_handle(&file, handle);
         }
-        Ok(())
     }
 
     pub(super) fn open_dir(&self, caller: &Caller<'_>, node: NodeId) -> Result<HandleId> {
@@ -189,9 +188,5 @@ impl Session {
             _permit: permit,
         };
         Ok(self.insert(Handle::Dir(Arc::new(open))))
-    }
-
-    pub(super) fn release_dir(&self, handle: HandleId) -> Result<()> {
-        self.state.lock().handles.remove(handle).map(drop)
     }
 }

@@ -123,8 +123,18 @@ impl Session {
             }
         };
         self.observer().told_attr(node, &attr);
-        let parent = self.state.lock().nodes.place(node)?.map(|(parent, _)| parent);
+        let parent = self.state.lock().nodes.watched_at(node)?;
         Ok(AttrReply { attr, attr_ms: self.validity(&export, parent, Some((node, &attr))).attr_ms })
+    }
+
+    /// Attributes of a directory in which something was done.
+    pub(super) fn dir_attr(&self, dir: &Dir) -> Option<AttrReply> {
+        let stat = os::stat(dir.as_fd()).ok()?;
+        let attr = dir.export.attr(&stat, dir.export.record(dir.as_fd(), &stat).as_ref());
+        self.observer().told_attr(dir.node, &attr);
+        let watched_at = self.state.lock().nodes.watched_at(dir.node).ok()?;
+        let valid = self.validity(&dir.export, watched_at, Some((dir.node, &attr)));
+        Some(AttrReply { attr, attr_ms: valid.attr_ms })
     }
 
     /// The quick way to a node's state: by its name in its directory, without opening anything.

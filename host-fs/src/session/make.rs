@@ -12,7 +12,8 @@ use crate::observe::{Act, Done};
 use crate::os::{self, Stat};
 use crate::ownership::Record;
 use protocol::{
-    AccessMask, Attr, Caller, Entry, Errno, HandleId, Name, NodeId, OpenFlags, Place, Target, mode,
+    AccessMask, Attr, Caller, Created, Entry, Errno, Name, NodeId, OpenFlags, Place, Reply, Target,
+    mode,
 };
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -114,6 +115,11 @@ impl Session {
         })
     }
 
+    /// The reply for what was made in a directory.
+    pub(super) fn made(&self, entry: Entry, dir: &Dir) -> Reply<'static> {
+        Reply::Made { entry, dir: self.dir_attr(dir) }
+    }
+
     pub(super) fn make_node(
         &self,
         caller: &Caller<'_>,
@@ -122,7 +128,7 @@ impl Session {
         full_mode: u32,
         umask: u32,
         rdev: u32,
-    ) -> Result<Entry> {
+    ) -> Result<Reply<'static>> {
         let dir = self.dir_to_change(caller, parent)?;
         let kind = match full_mode & mode::IFMT {
             0 => mode::IFREG,
@@ -136,13 +142,14 @@ impl Session {
             None => kind | bits,
         };
         let rdev = if record.is_some() { 0 } else { rdev };
-        self.making(&dir, name, || {
+        let entry = self.making(&dir, name, || {
             {
                 let _acting = self.as_caller(caller, &dir.export)?;
                 os::make_node(dir.as_fd(), name.as_bytes(), on_host, rdev)?;
             }
             self.finish(&dir, name.as_bytes(), record.as_ref(), false)
-        })
+        })?;
+        Ok(self.made(entry, &dir))
     }
 
     pub(super) fn make_dir(
@@ -152,18 +159,19 @@ impl Session {
         name: Name<'_>,
         bits: u32,
         umask: u32,
-    ) -> Result<Entry> {
+    ) -> Result<Reply<'static>> {
         let dir = self.dir_to_change(caller, parent)?;
         let bits = self.masked(&dir, bits & 0o1777, umask);
         let record = self.first_record(&dir, bits, mode::IFDIR, 0);
         let on_host = record.as_ref().map_or(bits, |record| record.held);
-        self.making(&dir, name, || {
+        let entry = self.making(&dir, name, || {
             {
                 let _acting = self.as_caller(caller, &dir.export)?;
                 os::make_dir(dir.as_fd(), name.as_bytes(), on_host)?;
             }
             self.finish(&dir, name.as_bytes(), record.as_ref(), true)
-        })
+        })?;
+        Ok(self.made(entry, &dir))
     }
 
     pub(super) fn make_symlink(
@@ -172,15 +180,16 @@ impl Session {
         parent: NodeId,
         name: Name<'_>,
         target: Target<'_>,
-    ) -> Result<Entry> {
+    ) -> Result<Reply<'static>> {
         let dir = self.dir_to_change(caller, parent)?;
-        self.making(&dir, name, || {
+        let entry = self.making(&dir, name, || {
             {
                 let _acting = self.as_caller(caller, &dir.export)?;
                 os::make_symlink(dir.as_fd(), name.as_bytes(), target.as_bytes())?;
             }
             self.finish(&dir, name.as_bytes(), None, false)
-        })
+        })?;
+        Ok(self.made(entry, &dir))
     }
 
     /// Makes and opens a file, or opens it if it is there.
@@ -191,7 +200,7 @@ impl Session {
         name: Name<'_>,
         (bits, umask): (u32, u32),
         flags: OpenFlags,
-    ) -> Result<(Entry, HandleId)> {
+    ) -> Result<Created> {
         let dir = self.dir_of_name(parent)?;
         let bits = self.masked(&dir, bits & mode::PERMISSIONS, umask);
         for _ in 0..RETRIES {
@@ -216,7 +225,8 @@ impl Session {
                             flags,
                             _permit: permit,
                         };
-                        return Ok((entry, self.insert(Handle::File(Arc::new(file)))));
+                        let handle = self.insert(Handle::File(Arc::new(file)));
+                        return Ok(Created { entry, handle, dir: self.dir_attr(&dir) });
                     }
                     Err(Errno::EEXIST) if !flags.contains(OpenFlags::EXCL) => {}
                     Err(errno) => return Err(errno),
@@ -279,7 +289,7 @@ impl Session {
         dir: &Dir,
         name: Name<'_>,
         flags: OpenFlags,
-    ) -> Result<(Entry, HandleId)> {
+    ) -> Result<Created> {
         self.watch(dir);
         let stat = self.stat_name(dir, name.as_bytes())?.ok_or(Errno::ENOENT)?;
         match stat.mode & mode::IFMT {
@@ -298,7 +308,7 @@ impl Session {
         }
         let entry = self.entry(dir, name.as_bytes(), &stat)?;
         match self.open(caller, entry.node, flags) {
-            Ok(handle) => Ok((entry, handle)),
+            Ok(handle) => Ok(Created { entry, handle, dir: None }),
             Err(errno) => {
                 self.forget(entry.node, 1);
                 Err(if errno == Errno::ESTALE { Errno::ENOENT } else { errno })
@@ -313,7 +323,7 @@ impl Session {
         parent: NodeId,
         (bits, umask): (u32, u32),
         flags: OpenFlags,
-    ) -> Result<(Entry, HandleId)> {
+    ) -> Result<Created> {
         let dir = self.dir_to_change(caller, parent)?;
         let permit = self.permit()?;
         let bits = self.masked(&dir, bits & mode::PERMISSIONS, umask);
@@ -346,6 +356,6 @@ impl Session {
             flags,
             _permit: permit,
         };
-        Ok((entry, self.insert(Handle::File(Arc::new(file)))))
+        Ok(Created { entry, handle: self.insert(Handle::File(Arc::new(file))), dir: None })
     }
 }

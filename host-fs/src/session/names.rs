@@ -6,7 +6,7 @@ use super::{Session, handle_request::Result};
 use crate::observe::{Act, Done};
 use crate::os::{self, Stat};
 use crate::ownership;
-use protocol::{Caller, Entry, Errno, Name, NodeId, Place, RenameFlags, mode};
+use protocol::{Caller, Entry, Errno, Name, NodeId, Place, RenameFlags, Reply, mode};
 use std::os::fd::AsFd;
 
 impl Session {
@@ -16,7 +16,7 @@ impl Session {
         node: NodeId,
         parent: NodeId,
         name: Name<'_>,
-    ) -> Result<Entry> {
+    ) -> Result<Reply<'static>> {
         let dir = self.dir_to_change(caller, parent)?;
         let found = self.find(node)?;
         if !std::sync::Arc::ptr_eq(&found.export, &dir.export) {
@@ -37,7 +37,7 @@ impl Session {
         let (node, attr) = result.as_ref().map(done).unwrap_or_default();
         let outcome = Done { node: Some(node), attr: Some(&attr), ..Done::default() };
         self.observer().did(&act, result.as_ref().map(|_| outcome).map_err(|errno| *errno));
-        result
+        Ok(self.made(result?, &dir))
     }
 
     pub(super) fn remove(
@@ -46,7 +46,7 @@ impl Session {
         parent: NodeId,
         name: Name<'_>,
         is_dir: bool,
-    ) -> Result<()> {
+    ) -> Result<Reply<'static>> {
         let dir = self.dir_to_change(caller, parent)?;
         let stat = self.stat_name(&dir, name.as_bytes())?.ok_or(Errno::ENOENT)?;
         self.check_sticky(caller, &dir, name, &stat)?;
@@ -66,7 +66,7 @@ impl Session {
             }
         }
         self.observer().did(&act, result.map(|()| Done { node, ..Done::default() }));
-        result
+        result.map(|()| Reply::Removed { dir: self.dir_attr(&dir) })
     }
 
     pub(super) fn rename(
@@ -75,7 +75,7 @@ impl Session {
         (parent, name): (NodeId, Name<'_>),
         (new_parent, new_name): (NodeId, Name<'_>),
         flags: RenameFlags,
-    ) -> Result<()> {
+    ) -> Result<Reply<'static>> {
         let dir = self.dir_to_change(caller, parent)?;
         let new_dir = self.dir_of_name(new_parent)?;
         self.check_dir(caller, &new_dir, CHANGE)?;
@@ -111,7 +111,10 @@ impl Session {
             self.keep(kept);
         }
         self.observer().did(&act, result.map(|()| Done { node, replaced, ..Done::default() }));
-        result
+        result.map(|()| Reply::Renamed {
+            from: self.dir_attr(&dir),
+            to: if parent == new_parent { None } else { self.dir_attr(&new_dir) },
+        })
     }
 
     /// Enters a rename that has happened into the names of the nodes.

@@ -290,7 +290,6 @@ fn is_quick(request: &Request<'_>) -> bool {
             | Request::ReadLink { .. }
             | Request::Open { .. }
             | Request::OpenDir { .. }
-            | Request::ReleaseDir { .. }
             | Request::GetXattr { .. }
     )
 }

@@ -13,7 +13,7 @@ use protocol::listing::DirEntry;
 use protocol::{
     AccessMask, Attached, Attachment, Attr, AttrReply, Caller, Change, Changes, Consistency,
     ContentEvents, Created, Directories, Entries, Entry, Errno, ExportName, FallocateMode,
-    ForgetList, ForgetOne, Groups, HandleId, Lock, LockFamily, LockKind, LockOwner, Name, Names,
+    ForgetList, ForgetOne, Groups, HandleId, Handles, Lock, LockFamily, LockKind, LockOwner, Name, Names,
     NodeId, Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags, Reply, Request, SetAttr,
     SetAttrMask, StatFs, Tag, Target, Text, Time, Validity, Whence, XattrFlags, XattrName,
     XattrValue, limits,
@@ -229,6 +229,7 @@ pub fn requests() -> Variants<Request<'static>> {
         Attach { name: export_name() },
         Detach { attachment: attachment() },
         Forget { nodes: vec(forget, 0..=5).prop_map(ForgetList) },
+        Close { handles: vec(handle(), 0..=5).prop_map(Handles) },
         Cancel { tag: tag() },
         Acknowledge { seq: any::<u64>() },
         Watched { attachment: attachment(), dirs: vec(node(), 0..=5).prop_map(Directories) },
@@ -262,7 +263,6 @@ pub fn requests() -> Variants<Request<'static>> {
         Read { handle: handle(), offset: any::<u64>(), size: any::<u32>() },
         Write { handle: handle(), offset: any::<u64>(), data: payload() },
         Flush { handle: handle(), owner: owner() },
-        Release { handle: handle() },
         Fsync { handle: handle(), data_only: any::<bool>() },
         Fallocate {
             handle: handle(), offset: any::<u64>(), length: any::<u64>(), mode: allocate,
@@ -274,7 +274,6 @@ pub fn requests() -> Variants<Request<'static>> {
         },
         OpenDir { node: node() },
         ReadDir { handle: handle(), cookie: any::<u64>(), size: any::<u32>(), plus: any::<bool>() },
-        ReleaseDir { handle: handle() },
         GetXattr { node: node(), name: xattr_name() },
         ListXattr { node: node() },
         SetXattr { node: node(), name: xattr_name(), value: xattr_value(), flags: xattr_flags },
@@ -287,8 +286,10 @@ pub fn requests() -> Variants<Request<'static>> {
 /// All replies.
 pub fn replies() -> Variants<Reply<'static>> {
     let attr_reply =
-        (attr(), milliseconds()).prop_map(|(attr, attr_ms)| AttrReply { attr, attr_ms });
-    let created = (entry(), handle()).prop_map(|(entry, handle)| Created { entry, handle });
+        || (attr(), milliseconds()).prop_map(|(attr, attr_ms)| AttrReply { attr, attr_ms });
+    let dir = || proptest::option::of(attr_reply());
+    let created = (entry(), handle(), dir())
+        .prop_map(|(entry, handle, dir)| Created { entry, handle, dir });
     variants!(Reply {
         Error { errno: (1..=4095i32).prop_map(Errno::from_raw) },
         Done,
@@ -296,7 +297,7 @@ pub fn replies() -> Variants<Reply<'static>> {
         Entry { entry: entry() },
         NoEntry { entry_ms: milliseconds() },
         Walked { entries: vec(entry(), 0..=4).prop_map(Entries) },
-        Attr { attr: attr_reply },
+        Attr { attr: attr_reply() },
         Target { target: target() },
         Opened { handle: handle() },
         Created { created: created },
@@ -306,6 +307,9 @@ pub fn replies() -> Variants<Reply<'static>> {
         Listing { data: payload() },
         StatFs { statfs: statfs() },
         Lock { lock: lock() },
+        Made { entry: entry(), dir: dir() },
+        Removed { dir: dir() },
+        Renamed { from: dir(), to: dir() },
     })
 }
 

@@ -9,7 +9,7 @@ use protocol::frame::HEADER;
 use protocol::handshake::Handshake;
 use protocol::listing::Listing;
 use protocol::{
-    Change, DecodeError, Entry, ForgetOne, FrameHeader, Name, NodeId, Notice, Reply, Request, Tag,
+    Change, DecodeError, Entry, ForgetOne, FrameHeader, HandleId, Name, NodeId, Notice, Reply, Request, Tag,
     limits,
 };
 
@@ -59,7 +59,7 @@ fn an_opcode_of_another_direction_or_of_none_is_unknown() {
     for op in [0u16, 0x0001, 0x000f, 0x0070, 0x7fff, 0x8001, 0x8100, 0x8200, 0xffff] {
         assert_eq!(Request::decode(op, ZEROS).map(|_| ()), unknown(op));
     }
-    for op in [0u16, 0x0010, 0x8000, 0x80ff, 0x8110, 0x8200, 0xffff] {
+    for op in [0u16, 0x0010, 0x8000, 0x80ff, 0x81f0, 0x8200, 0xffff] {
         assert_eq!(Reply::decode(op, ZEROS).map(|_| ()), unknown(op));
     }
     for op in [0u16, 0x0010, 0x8100, 0x81ff, 0x8203, 0xffff] {
@@ -112,6 +112,7 @@ fn memory_for_lists_is_bounded() {
     let lists = [
         ("components", limits::MAX_WALK * size_of::<Name<'_>>()),
         ("nodes to forget", limits::MAX_FORGET * size_of::<ForgetOne>()),
+        ("handles to close", limits::MAX_CLOSE * size_of::<HandleId>()),
         ("watched directories", limits::MAX_WATCHED * size_of::<NodeId>()),
         ("entries", limits::MAX_WALK * size_of::<Entry>()),
         ("changes", limits::MAX_CHANGES * size_of::<Change<'_>>()),

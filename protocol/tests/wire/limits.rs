@@ -7,7 +7,7 @@ use protocol::handshake::Handshake;
 use protocol::limits::{self, MAX_FRAME};
 use protocol::{
     Attachment, Caller, Change, Changes, DecodeError, Directories, Entries, Entry, ForgetList,
-    ForgetOne, FrameHeader, Groups, HandleId, Name, Names, NodeId, Notice, Payload, Place, Reply,
+    ForgetOne, FrameHeader, Groups, HandleId, Handles, Name, Names, NodeId, Notice, Payload, Place, Reply,
     Request, Tag, Target, Text,
 };
 
@@ -93,6 +93,10 @@ fn lists_and_payloads_end_at_their_limit() {
     check("nodes to forget", limits::MAX_FORGET, &|n| {
         let nodes = ForgetList(vec![ForgetOne { node, count: 1 }; n]);
         Message::Request(caller, Request::Forget { nodes })
+    });
+    check("handles to close", limits::MAX_CLOSE, &|n| {
+        let handles = Handles(vec![HandleId(1); n]);
+        Message::Request(caller, Request::Close { handles })
     });
     check("watched directories", limits::MAX_WATCHED, &|n| {
         let dirs = Directories(vec![node; n]);

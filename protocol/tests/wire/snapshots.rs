@@ -9,7 +9,7 @@ use protocol::handshake::{Features, Handshake, Hello, MAGIC, Refuse, RefuseReaso
 use protocol::listing::{self, DirEntry};
 use protocol::{
     Attached, Attachment, Attr, Caller, Change, Changes, Consistency, ContentEvents, Created,
-    Directories, Entry, Errno, ExportName, ForgetList, ForgetOne, Groups, HandleId, Lock,
+    Directories, Entry, Errno, ExportName, ForgetList, ForgetOne, Groups, HandleId, Handles, Lock,
     LockFamily, LockKind, LockOwner, Name, Names, NodeId, Notice, OpenFlags, OwnershipMode,
     Payload, Place, RenameFlags, Reply, Request, SetAttr, SetAttrMask, Tag, Target, Text, Time,
     Validity, XattrFlags, XattrName, XattrValue, limits,
@@ -124,6 +124,7 @@ fn requests_have_these_bytes() {
                 ]),
             },
         ),
+        ("close", Request::Close { handles: Handles(vec![handle, HandleId(8)]) }),
         (
             "watched",
             Request::Watched {
@@ -214,7 +215,7 @@ fn replies_and_notices_have_these_bytes() {
         Change::Doubt { dir: NodeId(1) },
         Change::Passed { at: place("brief"), is_dir: false, events: ContentEvents::WRITTEN },
     ]);
-    let created = Created { entry: entry(), handle: HandleId(7) };
+    let created = Created { entry: entry(), handle: HandleId(7), dir: None };
     let messages = [
         ("error", Message::Reply(Reply::Error { errno: Errno::ESTALE })),
         ("attached", Message::Reply(Reply::Attached { attached })),

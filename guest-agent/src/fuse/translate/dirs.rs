@@ -1,25 +1,31 @@
 //! Open directories and their entries.
 
 use super::{Finish, Stop, View};
-use crate::fuse::abi;
+use crate::fuse::abi::{self, FopenFlags};
 use crate::fuse::reply::{Answer, DirBuffer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::Opened;
 use crate::nodes::LocalId;
 use protocol::listing::Listing;
-use protocol::{Errno, OpenFlags, Reply, Request as Ask, limits};
+use protocol::{Consistency, Errno, OpenFlags, Reply, Request as Ask, limits};
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
     Ok(match *operation {
+        Op::OpenDir if view.needs_no_server(LocalId(node)) => {
+            let fh = view.handles.insert_unopened(directory(LocalId(node)));
+            return Err(Stop::Answer(Answer::Opened(open_out(view, LocalId(node), fh))));
+        }
         Op::OpenDir => Ask::OpenDir { node: view.node(node)? },
         Op::ReadDir { handle, offset, size, plus } => {
             let size = listing_size(size, plus);
+            // Listing it is using it, which its attributes tell.
+            view.nodes.take_dir(LocalId(node), view.arrivals);
             Ask::ReadDir { handle: view.handle(handle)?, cookie: offset, size, plus }
         }
-        Op::ReleaseDir { handle } => match view.handles.remove(handle, view.epoch) {
-            (Some(handle), _) => Ask::ReleaseDir { handle },
-            _ => return Err(Stop::Done),
-        },
+        Op::ReleaseDir { handle } => {
+            view.leftovers.close(view.handles.remove(handle, view.epoch));
+            return Err(Stop::DONE);
+        }
         Op::FsyncDir { handle, data_only } => {
             Ask::Fsync { handle: view.handle(handle)?, data_only }
         }
@@ -43,18 +49,35 @@ pub(super) fn finish<'r>(
 ) -> Option<Finish<'r>> {
     let answer = match (&request.operation, reply) {
         (Op::OpenDir, Reply::Opened { handle }) => {
-            let (node, flags) = (LocalId(request.node()), OpenFlags::empty());
-            let record = Opened { node, flags, directory: true, direct: false };
-            let fh = view.handles.insert(record, *handle, view.epoch);
-            Answer::Opened(abi::OpenOut { fh, ..Default::default() })
+            let node = LocalId(request.node());
+            let fh = view.handles.insert(directory(node), *handle, view.epoch);
+            Answer::Opened(open_out(view, node, fh))
         }
         (Op::ReadDir { size, plus, .. }, Reply::Listing { data }) => {
             list(view, LocalId(request.node()), *size, *plus, data.0)
         }
-        (Op::ReleaseDir { .. } | Op::FsyncDir { .. }, Reply::Done) => Answer::Done,
+        (Op::FsyncDir { .. }, Reply::Done) => Answer::Done,
         _ => return None,
     };
     Some(Finish::Answer(answer))
+}
+
+fn directory(node: LocalId) -> Opened {
+    Opened { node, flags: OpenFlags::empty(), directory: true, direct: false }
+}
+
+/// The kernel may keep a listing as long as it is told of changes: what it makes, removes and renames,
+/// by itself or injected, ends it.
+fn open_out(view: &View<'_>, node: LocalId, fh: u64) -> abi::OpenOut {
+    let kept = match view.policy.consistency {
+        Consistency::Consistent => false,
+        Consistency::Cached | Consistency::Delegated => view.nodes.is_leased(node),
+    };
+    let flags = match kept {
+        true => FopenFlags::KEEP_CACHE | FopenFlags::CACHE_DIR,
+        false => FopenFlags::empty(),
+    };
+    abi::OpenOut { fh, open_flags: flags.bits(), backing_id: 0 }
 }
 
 /// What does not fit is not told to the kernel, which asks again from the last entry it got.
@@ -81,6 +104,9 @@ fn list(view: &View<'_>, dir: LocalId, size: u32, plus: bool, listing: &[u8]) ->
             None if !full => out.push(&dirent, plus.then_some(&no_entry)),
             None => {}
         }
+    }
+    if listing.is_empty() && !view.overtaken {
+        view.nodes.note_listed(dir);
     }
     out.finish()
 }

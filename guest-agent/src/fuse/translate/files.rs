@@ -30,6 +30,9 @@ pub(super) fn begin<'a>(
     attempt: u8,
 ) -> Result<Ask<'a>, Stop> {
     Ok(match *operation {
+        Op::Open { flags } if is_read_only(flags) && view.needs_no_server(LocalId(node)) => {
+            return Err(Stop::Answer(Answer::Opened(unopened(view, LocalId(node)))));
+        }
         Op::Open { flags } => {
             let flags = open_flags(view, flags, attempt) - OpenFlags::EXCL;
             Ask::Open { node: view.node(node)?, flags }
@@ -55,23 +58,21 @@ pub(super) fn begin<'a>(
         }
         Op::Flush { handle, owner } => {
             let owner = LockOwner(owner);
-            view.handles.drop_posix_locks(handle, owner);
+            // Nothing is written late by the server.
+            if !view.handles.drop_posix_locks(handle, owner) {
+                return Err(Stop::DONE);
+            }
             match view.handle(handle) {
                 Ok(handle) => Ask::Flush { handle, owner },
                 // The locks went with the connection.
-                Err(Stop::Stale(_)) => return Err(Stop::Done),
+                Err(Stop::Stale(_)) => return Err(Stop::DONE),
                 Err(stop) => return Err(stop),
             }
         }
-        Op::Release { handle } => match view.handles.remove(handle, view.epoch) {
-            (Some(handle), pages) => {
-                if let Some(pages) = pages {
-                    view.leftovers.close(pages, false);
-                }
-                Ask::Release { handle }
-            }
-            _ => return Err(Stop::Done),
-        },
+        Op::Release { handle } => {
+            view.leftovers.close(view.handles.remove(handle, view.epoch));
+            return Err(Stop::DONE);
+        }
         Op::Fsync { handle, data_only } => Ask::Fsync { handle: view.handle(handle)?, data_only },
         Op::Fallocate { handle, offset, length, mode } => {
             let mode = FallocateMode::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
@@ -150,6 +151,7 @@ pub(super) fn finish<'r>(
             if *flags & O_EXCL != 0 || is_unchanged(&created.entry.attr) {
                 view.nodes.note_capability(local, false);
             }
+            view.told_dir(parent, &created.dir);
             let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
             Answer::Created(view.entry(local, &created.entry), open)
         }
@@ -158,12 +160,18 @@ pub(super) fn finish<'r>(
             let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
             Answer::Created(view.entry(local, &created.entry), open)
         }
-        (Op::Read { size, .. }, Reply::Data { data }) if data.0.len() <= *size as usize => {
+        (Op::Read { size, offset, .. }, Reply::Data { data })
+            if data.0.len() <= *size as usize =>
+        {
+            if !view.overtaken {
+                view.nodes.note_read(parent, *offset, data.0.len() as u64);
+            }
             Answer::Data(data.0)
         }
         (Op::Write { handle, write_flags, data, .. }, Reply::Written { size })
             if *size as usize <= data.len() =>
         {
+            view.nodes.note_written(parent);
             let direct = view.handles.opened(*handle).is_some_and(|of| of.direct);
             let answer = Answer::Written(*size);
             let plain = direct && write_flags & abi::WRITE_CACHE == 0;
@@ -172,15 +180,18 @@ pub(super) fn finish<'r>(
             }
             answer
         }
-        (Op::CopyFileRange { wide: true, .. }, Reply::Written { size }) => {
-            Answer::Copied((*size).into())
+        (Op::CopyFileRange { wide, copy }, Reply::Written { size }) => {
+            if let Some(target) = view.handles.opened(copy.fh_out) {
+                view.nodes.note_written(target.node);
+            }
+            if *wide { Answer::Copied((*size).into()) } else { Answer::Written(*size) }
         }
-        (Op::CopyFileRange { .. }, Reply::Written { size }) => Answer::Written(*size),
         (Op::Lseek { .. }, Reply::Offset { offset }) => Answer::Offset(*offset),
-        (
-            Op::Flush { .. } | Op::Release { .. } | Op::Fsync { .. } | Op::Fallocate { .. },
-            Reply::Done,
-        ) => Answer::Done,
+        (Op::Fallocate { .. }, Reply::Done) => {
+            view.nodes.note_written(parent);
+            Answer::Done
+        }
+        (Op::Flush { .. } | Op::Fsync { .. }, Reply::Done) => Answer::Done,
         _ => return None,
     };
     Some(Finish::Answer(answer))
@@ -208,6 +219,25 @@ fn opened(view: &View<'_>, node: LocalId, handle: HandleId, asked: OpenFlags) ->
     let record = Opened { node, flags, directory: false, direct };
     let fh = view.handles.insert(record, handle, view.epoch);
     abi::OpenOut { fh, open_flags: kernel.bits(), backing_id: 0 }
+}
+
+/// `O_ACCMODE` (asm-generic/fcntl.h).
+const O_ACCMODE: u32 = 3;
+/// `O_TRUNC`.
+const O_TRUNC: u32 = OpenFlags::TRUNC.bits();
+/// `O_DIRECT` of x86-64 and of arm64, where the other one asks for a directory.
+const O_DIRECT: u32 = 0o40_000 | 0o200_000;
+
+/// Whether nothing is wanted but to read, through the page cache.
+fn is_read_only(kernel: u32) -> bool {
+    kernel & (O_ACCMODE | O_TRUNC | O_DIRECT) == 0
+}
+
+/// Opens a file here alone.
+fn unopened(view: &View<'_>, node: LocalId) -> abi::OpenOut {
+    let flags = OpenFlags::empty();
+    let fh = view.handles.insert_unopened(Opened { node, flags, directory: false, direct: false });
+    abi::OpenOut { fh, open_flags: FopenFlags::KEEP_CACHE.bits(), backing_id: 0 }
 }
 
 /// The kernel takes set-id bits away when it writes through its cache or changes a size, but not

@@ -17,7 +17,7 @@ pub(crate) use files::drop_set_id;
 use super::abi;
 use super::reply::{self, Answer};
 use super::request::{Operation, Request};
-use crate::handles::HandleTable;
+use crate::handles::{HandleTable, Removed};
 use crate::nodes::{LocalId, NodeTable, Unresolved};
 use protocol::{
     AttrReply, Consistency, Entry, Errno, HandleId, NodeId, OwnershipMode, Reply, Validity,
@@ -36,8 +36,8 @@ pub struct Policy {
 pub trait Leftovers {
     /// Lookups that the kernel is not told of.
     fn give_back(&self, node: NodeId, count: u64);
-    /// A handle that nobody uses.
-    fn close(&self, handle: HandleId, directory: bool);
+    /// Handles that nobody uses.
+    fn close(&self, removed: Removed);
 }
 
 /// The tables of a mount, as translation sees them.
@@ -53,6 +53,8 @@ pub struct View<'m> {
     pub epoch: u32,
     /// Whether a file opened past the page cache can still be mapped and shared (Linux 6.6).
     pub maps_direct: bool,
+    /// How many times changes have come: for an answer, before it was asked for.
+    pub arrivals: u64,
     /// Whether a change came while the request was under way, or waits for its injection: what the
     /// answer says may be older, or newer than the kernel may know yet.
     pub overtaken: bool,
@@ -72,6 +74,13 @@ impl View<'_> {
         AttrReply { attr_ms: self.believed(attr.attr_ms), ..*attr }
     }
 
+    /// What a reply told of a directory in which something was done: the kernel will ask.
+    fn told_dir(&self, dir: LocalId, reply: &Option<AttrReply>) {
+        if let Some(reply) = reply.filter(|_| !self.overtaken) {
+            self.nodes.told_dir(dir, &reply, self.arrivals);
+        }
+    }
+
     /// The same for a time of validity.
     fn believed(&self, ms: u32) -> u32 {
         if self.overtaken { 0 } else { ms }
@@ -79,12 +88,12 @@ impl View<'_> {
 }
 
 /// Why no request is to be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Stop {
     /// It fails.
     Error(Errno),
-    /// It is done already.
-    Done,
+    /// The answer is known here.
+    Answer(Answer<'static>),
     /// Something belongs to an earlier connection and has to be found again first.
     Stale(Need),
 }
@@ -114,10 +123,17 @@ pub enum Finish<'r> {
 pub enum FollowUp {
     /// Make the request again, as another attempt.
     Again,
+    /// Close what waits to be closed, and make the request again.
+    Close,
     /// Take away set-user-id and, as the kernel would, set-group-id; then give the answer.
     DropSetId(LocalId, Answer<'static>),
     /// Take away set-group-id; then give the answer.
     DropSetGid(LocalId, Answer<'static>),
+}
+
+impl Stop {
+    /// It is done already.
+    const DONE: Self = Self::Answer(Answer::Done);
 }
 
 impl From<Errno> for Stop {
@@ -130,6 +146,14 @@ impl View<'_> {
     fn node(&self, local: u64) -> Result<NodeId, Stop> {
         let local = LocalId(local);
         self.nodes.resolve(local).map_err(|why| stop(why, Errno::ESTALE, Need::Node(local)))
+    }
+
+    /// Whether a file or directory can be opened to be read without the server: the kernel has all of
+    /// it, and decides who may.
+    fn needs_no_server(&self, node: LocalId) -> bool {
+        self.policy.consistency != Consistency::Consistent
+            && self.policy.ownership == OwnershipMode::Host
+            && self.nodes.is_cached(node)
     }
 
     fn handle(&self, fh: u64) -> Result<HandleId, Stop> {
@@ -212,6 +236,9 @@ pub fn finish<'r>(
         if *errno == Errno::ENODATA {
             nodes::note_missing(view, request);
         }
+        if let Some(answer) = nodes::last_known(view, request, *errno) {
+            return Finish::Answer(answer);
+        }
         return match files::retries(view, &request.operation, attempt, *errno) {
             true => Finish::Then(FollowUp::Again),
             false => Finish::Answer(Answer::Error(*errno)),
@@ -267,10 +294,7 @@ pub fn is_repeatable(view: &View<'_>, operation: &Operation<'_>) -> bool {
 /// Whether a loss of the connection has done what the operation asks for: what was open on it is
 /// closed.
 pub fn is_done_by_loss(operation: &Operation<'_>) -> bool {
-    matches!(
-        operation,
-        Operation::Release { .. } | Operation::ReleaseDir { .. } | Operation::Flush { .. }
-    )
+    matches!(operation, Operation::Flush { .. })
 }
 
 #[cfg(test)]

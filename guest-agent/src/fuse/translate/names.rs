@@ -1,12 +1,17 @@
 //! Names in directories: look up, make, link, remove, rename.
 
-use super::{Finish, Stop, View};
+use super::{Finish, Need, Stop, View};
 use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::nodes::LocalId;
-use protocol::{Errno, RenameFlags, Reply, Request as Ask};
+use protocol::{Errno, Name, RenameFlags, Reply, Request as Ask};
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
+    match *operation {
+        Op::Unlink { name } => open_first(view, node, name)?,
+        Op::Rename { new_parent, new_name, .. } => open_first(view, new_parent, new_name)?,
+        _ => {}
+    }
     let parent = view.node(node)?;
     Ok(match *operation {
         Op::Lookup { name } => Ask::Lookup { parent, name },
@@ -25,6 +30,15 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
     })
 }
 
+/// A file that is about to lose its name stays usable only if the server has it open too.
+fn open_first(view: &View<'_>, dir: u64, name: Name<'_>) -> Result<(), Stop> {
+    let file = view.nodes.child(LocalId(dir), name.as_bytes());
+    match file.and_then(|file| view.handles.unopened_of(file)) {
+        Some((fh, true)) => Err(Stop::Stale(Need::Handle(fh))),
+        Some((_, false)) | None => Ok(()),
+    }
+}
+
 pub(super) fn finish<'r>(
     view: &View<'_>,
     request: &Request<'_>,
@@ -32,30 +46,40 @@ pub(super) fn finish<'r>(
 ) -> Option<Finish<'r>> {
     let parent = LocalId(request.node());
     let answer = match (&request.operation, reply) {
+        (Op::Lookup { name }, Reply::Entry { entry }) => {
+            let local = view.nodes.found(parent, name.as_bytes(), entry);
+            Answer::Entry(view.entry(local, entry))
+        }
         (
-            Op::Lookup { name }
-            | Op::SymLink { name, .. }
+            Op::SymLink { name, .. }
             | Op::MkNod { name, .. }
             | Op::MkDir { name, .. }
             | Op::Link { name, .. },
-            Reply::Entry { entry },
+            Reply::Made { entry, dir },
         ) => {
             let local = view.nodes.found(parent, name.as_bytes(), entry);
+            view.told_dir(parent, dir);
             Answer::Entry(view.entry(local, entry))
         }
         (Op::Lookup { name }, Reply::NoEntry { entry_ms }) => {
             view.nodes.unlinked(parent, name.as_bytes());
             reply::no_entry(view.believed(*entry_ms))
         }
-        (Op::Unlink { name } | Op::RmDir { name }, Reply::Done) => {
+        (Op::Unlink { name } | Op::RmDir { name }, Reply::Removed { dir }) => {
             view.nodes.removed(parent, name.as_bytes());
+            view.told_dir(parent, dir);
             Answer::Done
         }
-        (Op::Rename { name, new_parent, new_name, flags }, Reply::Done) => {
+        (
+            Op::Rename { name, new_parent, new_name, flags },
+            Reply::Renamed { from: old_dir, to: new_dir },
+        ) => {
             let exchange = flags & RenameFlags::EXCHANGE.bits() != 0;
-            let (from, to) =
-                ((parent, name.as_bytes()), (LocalId(*new_parent), new_name.as_bytes()));
+            let new_parent = LocalId(*new_parent);
+            let (from, to) = ((parent, name.as_bytes()), (new_parent, new_name.as_bytes()));
             view.nodes.renamed(from, to, exchange);
+            view.told_dir(parent, old_dir);
+            view.told_dir(new_parent, new_dir);
             Answer::Done
         }
         _ => return None,

@@ -6,7 +6,7 @@ use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::nodes::LocalId;
 use protocol::{
-    AccessMask, Errno, OwnershipMode, Reply, Request as Ask, SetAttr, SetAttrMask, Time,
+    AccessMask, AttrReply, Errno, OwnershipMode, Reply, Request as Ask, SetAttr, SetAttrMask, Time,
     XattrFlags, XattrValue, mode,
 };
 
@@ -21,6 +21,12 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
         {
             return Err(Errno::ENODATA.into());
         }
+        Op::GetAttr | Op::Statx => {
+            if let Some(attr) = view.nodes.take_dir(LocalId(node), view.arrivals) {
+                return Err(Stop::Answer(attr_answer(operation, &attr)));
+            }
+        }
+        Op::SetXattr { .. } | Op::RemoveXattr { .. } => _ = view.nodes.take_dir(LocalId(node), view.arrivals),
         _ => {}
     }
     let local = node;
@@ -62,6 +68,23 @@ pub(super) fn note_missing(view: &View<'_>, request: &Request<'_>) {
     }
 }
 
+/// A file that the host has removed while it was open here alone: the kernel has its content, and
+/// wants to know its attributes to give it out.
+pub(super) fn last_known(
+    view: &View<'_>,
+    request: &Request<'_>,
+    errno: Errno,
+) -> Option<Answer<'static>> {
+    let node = LocalId(request.node());
+    let asked = matches!(request.operation, Op::GetAttr | Op::Statx);
+    if errno != Errno::ESTALE || !asked {
+        return None;
+    }
+    view.handles.unopened_of(node)?;
+    let attr = AttrReply { attr: view.nodes.last(node)?, attr_ms: 0 };
+    Some(attr_answer(&request.operation, &attr))
+}
+
 /// With owners as on the host the kernel checks permissions itself; it is told not to ask again.
 fn access_without_server(view: &View<'_>, mask: u32) -> Result<(), Stop> {
     if view.policy.ownership == OwnershipMode::Host {
@@ -69,7 +92,7 @@ fn access_without_server(view: &View<'_>, mask: u32) -> Result<(), Stop> {
     }
     // F_OK: the node exists, or the kernel could not ask.
     if AccessMask::from_bits_truncate(mask).is_empty() {
-        return Err(Stop::Done);
+        return Err(Stop::DONE);
     }
     Ok(())
 }
@@ -98,6 +121,13 @@ fn set_attr(set: &abi::SetattrIn, valid: FattrMask) -> SetAttr {
     }
 }
 
+fn attr_answer(operation: &Op<'_>, attr: &AttrReply) -> Answer<'static> {
+    match operation {
+        Op::Statx => reply::statx(attr),
+        _ => Answer::Attr(reply::attr_out(attr)),
+    }
+}
+
 pub(super) fn finish<'r>(
     view: &View<'_>,
     request: &Request<'_>,
@@ -105,13 +135,10 @@ pub(super) fn finish<'r>(
 ) -> Option<Finish<'r>> {
     let local = LocalId(request.node());
     let answer = match (&request.operation, reply) {
-        (Op::GetAttr | Op::SetAttr { .. }, Reply::Attr { attr }) => {
-            view.nodes.note_attr(local, &attr.attr);
-            Answer::Attr(reply::attr_out(&view.attr(attr)))
-        }
-        (Op::Statx, Reply::Attr { attr }) => {
-            view.nodes.note_attr(local, &attr.attr);
-            reply::statx(&view.attr(attr))
+        (Op::GetAttr | Op::SetAttr { .. } | Op::Statx, Reply::Attr { attr }) => {
+            let attr = view.attr(attr);
+            view.nodes.told(local, &attr);
+            attr_answer(&request.operation, &attr)
         }
         (Op::ReadLink, Reply::Target { target }) => Answer::Data(target.as_bytes()),
         (Op::StatFs, Reply::StatFs { statfs }) => Answer::StatFs(reply::statfs(statfs)),

@@ -16,8 +16,10 @@ impl Leftovers for Kept {
     fn give_back(&self, node: NodeId, count: u64) {
         self.0.lock().push(format!("give back {node} × {count}"));
     }
-    fn close(&self, handle: HandleId, _: bool) {
-        self.0.lock().push(format!("close {handle}"));
+    fn close(&self, removed: Removed) {
+        for handle in removed.server.into_iter().flatten() {
+            self.0.lock().push(format!("close {handle}"));
+        }
     }
 }
 
@@ -43,6 +45,7 @@ impl Bench {
             policy: &self.policy,
             epoch: 1,
             maps_direct: true,
+            arrivals: 1,
             overtaken: false,
             leftovers: &self.kept,
         }
@@ -374,9 +377,9 @@ fn what_belongs_to_an_earlier_connection_is_named() {
     assert_eq!(stop(&pages), Stop::Stale(Need::Pages(0)));
     // Closing is what the loss has done already.
     let flush = message(op::FLUSH, file.0, &[abi::FlushIn::default().as_bytes()]);
-    assert_eq!(stop(&flush), Stop::Done);
+    assert_eq!(stop(&flush), Stop::DONE);
     let release = message(op::RELEASE, file.0, &[abi::ReleaseIn::default().as_bytes()]);
-    assert_eq!(stop(&release), Stop::Done);
+    assert_eq!(stop(&release), Stop::DONE);
 }
 
 #[test]
@@ -384,7 +387,7 @@ fn a_created_file_is_known_and_open() {
     let bench = Bench::new(Consistency::Cached);
     let head = abi::CreateIn { flags: 0o302, mode: 0o644, umask: 0o22, open_flags: 0 };
     let bytes = message(op::CREATE, 1, &[head.as_bytes(), b"new\0"]);
-    let created = Created { entry: entry(101, 2, mode::IFREG | 0o644), handle: HandleId(9) };
+    let created = Created { entry: entry(101, 2, mode::IFREG | 0o644), handle: HandleId(9), dir: None };
     match finish(&bench.view(), &parse(&bytes), 0, &Reply::Created { created }) {
         Finish::Answer(Answer::Created(entry, open)) => {
             assert_eq!(bench.nodes.child(LocalId::ROOT, b"new"), Some(LocalId(entry.nodeid)));

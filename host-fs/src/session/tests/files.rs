@@ -55,9 +55,9 @@ fn an_unlinked_file_lives_on_while_it_is_open() -> Test {
     assert_eq!(guest.read(made.handle, 0, 99)?, b"con");
     // Opened once more, it is still the same.
     let second = guest.open(made.entry.node, OpenFlags::empty())?;
-    guest.done(&Request::Release { handle: made.handle })?;
+    guest.close(made.handle);
     assert_eq!(guest.read(second, 0, 99)?, b"con");
-    guest.done(&Request::Release { handle: second })?;
+    guest.close(second);
     assert_eq!(guest.attr(made.entry.node), Err(Errno::ESTALE));
     Ok(())
 }
@@ -98,7 +98,7 @@ fn what_the_guest_removed_is_reached_until_it_forgets() -> Test {
     let made = Request::MkDir { parent: dir, name: name("new"), mode: 0o755, umask: 0 };
     assert_eq!(guest.entry(&made), Err(Errno::ENOENT));
     let listing = guest.open_dir(dir)?;
-    guest.done(&Request::ReleaseDir { handle: listing })?;
+    guest.close(listing);
     // One lookup each, but for the fifo's, which was counted when it was made.
     let nodes = [fifo, dir, replaced].map(|node| protocol::ForgetOne { node, count: 1 });
     guest.send(&Request::Forget { nodes: protocol::ForgetList(nodes.to_vec()) });
@@ -180,7 +180,7 @@ fn hard_links_are_one_node_that_outlives_each_of_them() -> Test {
         guest.done(&Request::Unlink { parent: guest.root, name: name(gone) })?;
         assert!(guest.attr(a.node).is_ok(), "without {gone}");
         let handle = guest.open(a.node, OpenFlags::empty())?;
-        guest.done(&Request::Release { handle })?;
+        guest.close(handle);
     }
     assert_eq!(guest.attr(a.node)?.nlink, 1);
     Ok(())
@@ -330,7 +330,7 @@ fn a_guest_holds_as_many_handles_as_it_may_and_no_more() -> Test {
     // The rest is for others.
     let theirs = other.walk("file")?.node;
     assert!(other.open(theirs, OpenFlags::empty()).is_ok());
-    guest.done(&Request::Release { handle: handles[0] })?;
+    guest.close(handles[0]);
     assert!(guest.open(node, OpenFlags::empty()).is_ok());
     Ok(())
 }

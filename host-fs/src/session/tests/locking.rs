@@ -81,9 +81,9 @@ fn a_release_drops_what_was_taken_through_the_handle() -> Test {
     let (first, second, hb) = (open(&a)?, open(&a)?, open(&b)?);
     take(&a, first, flock(LockKind::Write, 1))?;
     assert_eq!(take(&b, hb, flock(LockKind::Write, 1)), Err(Errno::EAGAIN));
-    a.done(&Request::Release { handle: second })?;
+    a.close(second);
     assert_eq!(take(&b, hb, flock(LockKind::Write, 1)), Err(Errno::EAGAIN));
-    a.done(&Request::Release { handle: first })?;
+    a.close(first);
     take(&b, hb, flock(LockKind::Write, 1))?;
     Ok(())
 }

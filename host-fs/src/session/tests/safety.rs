@@ -117,7 +117,7 @@ fn a_symlink_swapped_in_during_a_walk_leads_nowhere() -> Test {
             let read = guest.read(handle, 0, 100)?;
             assert_eq!(read, b"inside");
             inside += 1;
-            guest.done(&Request::Release { handle })?;
+            guest.close(handle);
         }
         Ok(())
     })?;
@@ -144,7 +144,7 @@ fn a_parent_renamed_during_a_walk_leads_nowhere_else() -> Test {
         match guest.open(file.node, OpenFlags::empty()) {
             Ok(handle) => {
                 assert_eq!(guest.read(handle, 0, 100)?, b"inside");
-                guest.done(&Request::Release { handle })?;
+                guest.close(handle);
                 inside += 1;
             }
             Err(errno) => assert_eq!(errno, Errno::ESTALE),
@@ -167,7 +167,7 @@ fn a_directory_moved_out_of_the_export_is_lost() -> Test {
     std::thread::sleep(Duration::from_millis(1100));
     // Not even the open handle tells the way: it leads out of the export.
     assert_eq!(guest.lookup(dir.node, "file"), Err(Errno::ESTALE));
-    guest.done(&Request::ReleaseDir { handle })?;
+    guest.close(handle);
     Ok(())
 }
 
@@ -186,8 +186,9 @@ fn guessed_numbers_are_stale() -> Test {
     }
     for guess in [0, handle.0 + 1, handle.0 ^ 1 << 32, u64::MAX].map(HandleId) {
         assert_eq!(guest.read(guess, 0, 1), Err(Errno::ESTALE), "{guess}");
-        assert_eq!(guest.done(&Request::Release { handle: guess }), Err(Errno::ESTALE));
+        guest.close(guess);
     }
+    assert!(guest.read(handle, 0, 1).is_ok());
     // What another guest has is not this one's.
     let other = host.guest();
     assert_eq!(other.attr(file.node), Err(Errno::ESTALE));
