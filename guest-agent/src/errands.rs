@@ -36,6 +36,8 @@ const CLOSE_BATCH: usize = 32;
 const CLOSE_DELAY: Duration = Duration::from_millis(5);
 /// For how long something is open here alone.
 const OPEN_DELAY: Duration = Duration::from_millis(20);
+/// How often what was told ahead is looked through.
+const AHEAD_DELAY: Duration = Duration::from_secs(1);
 /// Pause before a request that found too many in flight tries again.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -73,6 +75,8 @@ struct Queues {
     unopened: VecDeque<(Instant, u64)>,
     /// When to look for what is watched.
     look: Option<Instant>,
+    /// When to give back what was told ahead in vain.
+    expire: Option<Instant>,
     ended: bool,
 }
 
@@ -91,6 +95,7 @@ enum Job {
     Close,
     Open(Vec<u64>),
     Look,
+    Expire,
     End,
 }
 
@@ -191,6 +196,15 @@ impl Errands {
         self.wake.notify_one();
     }
 
+    /// Something was told ahead that may not be asked for.
+    pub fn expire_ahead(&self) {
+        let queues = &mut *self.queues.lock();
+        if queues.expire.is_none() {
+            queues.expire = Some(Instant::now() + AHEAD_DELAY);
+            self.wake.notify_one();
+        }
+    }
+
     fn next(&self, session: &Session) -> Job {
         let mut queues = self.queues.lock();
         loop {
@@ -229,10 +243,14 @@ impl Errands {
                 queues.look = None;
                 return Job::Look;
             }
+            if queues.expire.is_some_and(|at| at <= now) {
+                queues.expire = None;
+                return Job::Expire;
+            }
             let deadlines = queues.parked.iter().filter_map(|parked| parked.deadline);
             let open = queues.unopened.front().map(|(at, _)| *at);
-            match deadlines.chain(flush).chain(queues.close_at).chain(open).chain(queues.look).min()
-            {
+            let timers = [flush, queues.close_at, open, queues.look, queues.expire];
+            match deadlines.chain(timers.into_iter().flatten()).min() {
                 Some(until) => {
                     let _ = self.wake.wait_until(&mut queues, until);
                 }
@@ -261,6 +279,13 @@ pub fn run(session: &Arc<Session>) {
             Job::Retry(parked) => retry(session, parked),
             Job::Expired(parked) => fail(session, &parked.bytes, Errno::EIO),
             Job::Forgets(forgets) => send_forgets(session, &forgets),
+            Job::Expire => {
+                let (given, more) = session.ahead.expire(Instant::now());
+                given.into_iter().for_each(|node| session.give_back(node, 1));
+                if more.is_some() {
+                    errands.expire_ahead();
+                }
+            }
             Job::Close => session.close_now(),
             Job::Open(files) => files.into_iter().for_each(|fh| open(session, fh)),
             Job::Look => {

@@ -16,6 +16,7 @@
 //! The crate builds on Linux only.
 
 mod affinity;
+mod ahead;
 mod bell;
 pub mod client;
 pub mod clock;

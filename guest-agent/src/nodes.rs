@@ -15,9 +15,14 @@
 //!
 //! A record costs about 110 bytes and its name, and its two index entries about 40 more.
 
-use crate::coherence::compare::{Belief, Digests, Object};
+mod node;
+
+pub use node::digests;
+
+use crate::coherence::compare::Belief;
+use node::{Node, digest_attrs, digest_born, digest_content};
 use parking_lot::Mutex;
-use protocol::{Attr, AttrReply, Entry, ForgetOne, NodeId, Time, Validity, mode};
+use protocol::{Attr, AttrReply, Entry, ForgetOne, NodeId, Validity, mode};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -74,39 +79,6 @@ pub struct Known {
 #[derive(Debug)]
 pub struct NodeTable {
     table: Mutex<Table>,
-}
-
-#[derive(Debug)]
-struct Node {
-    server: NodeId,
-    ino: u64,
-    /// Lookups that the kernel holds.
-    lookups: u64,
-    /// Lookups that the server has counted for us.
-    owed: u64,
-    /// Digest of (mtime, size) when last heard of, and when its pages were last declared valid.
-    content: u64,
-    cached_content: u64,
-    size: u64,
-    /// How far from its beginning the kernel has a file in its page cache; a directory whose listing
-    /// it has to the end: `u64::MAX`. A guess: it may have dropped pages since.
-    read_to: u64,
-    parent: LocalId,
-    name: Box<[u8]>,
-    epoch: u32,
-    mode: u32,
-    nlink: u32,
-    uid: u32,
-    gid: u32,
-    /// Times of modification and change, in nanoseconds.
-    mtime: i64,
-    ctime: i64,
-    /// Digest of the time of birth.
-    born: u32,
-    /// The server tells when its attributes change.
-    leased: bool,
-    /// It has no file capabilities, as of the last that the server told.
-    no_capability: bool,
 }
 
 #[derive(Debug)]
@@ -343,8 +315,9 @@ impl NodeTable {
 
     /// Whether content, owner and permissions are as they were when last heard of.
     pub fn is_as_known(&self, local: LocalId, attr: &Attr) -> bool {
-        let same =
-            |node: &Node| node.content == digest_content(attr) && node.attrs() == digest_attrs(attr);
+        let same = |node: &Node| {
+            node.content == digest_content(attr) && node.attrs() == digest_attrs(attr)
+        };
         self.table.lock().get(local).is_some_and(same)
     }
 
@@ -596,90 +569,6 @@ impl NodeTable {
     }
 }
 
-impl Node {
-    fn new(epoch: u32, entry: &Entry) -> Self {
-        let content = digest_content(&entry.attr);
-        Self {
-            server: entry.node,
-            ino: entry.attr.ino,
-            lookups: 0,
-            owed: 1,
-            content,
-            // Nothing is cached yet, so nothing can be wrong, but the first open need not say so.
-            cached_content: !content,
-            size: entry.attr.size,
-            read_to: 0,
-            parent: LocalId::NONE,
-            name: Box::default(),
-            epoch,
-            mode: entry.attr.mode,
-            nlink: entry.attr.nlink,
-            uid: entry.attr.uid,
-            gid: entry.attr.gid,
-            mtime: nanoseconds(entry.attr.mtime),
-            ctime: nanoseconds(entry.attr.ctime),
-            born: digest_born(&entry.attr),
-            leased: entry.valid.attr_ms == Validity::LEASED,
-            no_capability: false,
-        }
-    }
-
-    fn object(&self) -> Object {
-        Object { ino: self.ino, kind: self.mode & mode::IFMT, born: self.born }
-    }
-
-    fn belief(&self, local: LocalId) -> Belief {
-        Belief {
-            local,
-            parent: self.parent,
-            name: self.name.clone(),
-            object: self.object(),
-            content: self.content,
-            attrs: self.attrs(),
-            nlink: self.nlink,
-        }
-    }
-
-    fn note(&mut self, attr: &Attr) {
-        let content = digest_content(attr);
-        if content != self.content {
-            self.read_to = 0;
-        }
-        self.content = content;
-        self.size = attr.size;
-        self.mode = attr.mode;
-        self.nlink = attr.nlink;
-        (self.uid, self.gid) = (attr.uid, attr.gid);
-        (self.mtime, self.ctime) = (nanoseconds(attr.mtime), nanoseconds(attr.ctime));
-    }
-
-    /// Digest of owner and permissions.
-    fn attrs(&self) -> u32 {
-        let Self { mode, uid, gid, .. } = *self;
-        digest_attrs(&Attr { mode, uid, gid, ..Attr::default() })
-    }
-
-    /// What it was like, now that it has no name.
-    fn last(&self) -> Attr {
-        /// Bytes of a block of `st_blocks` (sys/stat.h), and of a page.
-        const BLOCK: u64 = 512;
-        const PAGE: u32 = 4096;
-        Attr {
-            ino: self.ino,
-            size: self.size,
-            blocks: self.size.div_ceil(PAGE.into()) * (u64::from(PAGE) / BLOCK),
-            atime: time(self.mtime),
-            mtime: time(self.mtime),
-            ctime: time(self.ctime),
-            mode: self.mode,
-            uid: self.uid,
-            gid: self.gid,
-            blksize: PAGE,
-            ..Attr::default()
-        }
-    }
-}
-
 impl Table {
     fn told(&mut self, local: LocalId, reply: &AttrReply) {
         self.dirs.remove(&local);
@@ -843,45 +732,6 @@ impl Table {
         }
         Some(node)
     }
-}
-
-fn digest_content(attr: &Attr) -> u64 {
-    let mut hasher = FxHasher::default();
-    (attr.mtime, attr.size).hash(&mut hasher);
-    hasher.finish()
-}
-
-fn digest_attrs(attr: &Attr) -> u32 {
-    let mut hasher = FxHasher::default();
-    (attr.mode, attr.uid, attr.gid).hash(&mut hasher);
-    (hasher.finish() >> 32) as u32
-}
-
-fn nanoseconds(time: Time) -> i64 {
-    time.sec.saturating_mul(NANOS).saturating_add(time.nsec.into())
-}
-
-fn time(nanoseconds: i64) -> Time {
-    Time { sec: nanoseconds.div_euclid(NANOS), nsec: nanoseconds.rem_euclid(NANOS) as u32 }
-}
-
-/// In a second.
-const NANOS: i64 = 1_000_000_000;
-
-/// Never zero, which stands for a time that is not known.
-fn digest_born(attr: &Attr) -> u32 {
-    if attr.btime == Time::default() {
-        return 0;
-    }
-    let mut hasher = FxHasher::default();
-    attr.btime.hash(&mut hasher);
-    (hasher.finish() >> 32) as u32 | 1
-}
-
-/// What a comparison takes of attributes.
-pub fn digests(attr: &Attr) -> Digests {
-    let object = Object { ino: attr.ino, kind: attr.kind(), born: digest_born(attr) };
-    Digests { object, content: digest_content(attr), attrs: digest_attrs(attr) }
 }
 
 fn digest_name(parent: LocalId, name: &[u8]) -> u64 {

@@ -3,8 +3,8 @@
 use crate::server::{Closed, ExportConfig, NoticeSink, Server, ServerOptions};
 use crate::session::Session;
 use protocol::{
-    Attr, Caller, Consistency, Created, Entry, Errno, FrameHeader, Groups, HandleId, Handles, Name, NodeId,
-    Notice, OpenFlags, OwnershipMode, Payload, Reply, Request, Tag,
+    Attr, Caller, Consistency, Created, Entry, Errno, FrameHeader, Groups, HandleId, Handles, Name,
+    NodeId, Notice, OpenFlags, OwnershipMode, Payload, Reply, Request, Tag,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -126,6 +126,6 @@ pub use frame::FrameHeader;
 pub use id::{Attachment, HandleId, LockOwner, NodeId, Tag};
 pub use message::{
     AccessMask, Attached, Caller, Changes, Consistency, Created, Directories, Entries,
-    FallocateMode, ForgetList, ForgetOne, Groups, Handles, Lock, LockFamily, LockKind, Names, Notice,
-    OpenFlags, OwnershipMode, RenameFlags, Reply, Request, Whence, XattrFlags,
+    FallocateMode, ForgetList, ForgetOne, Groups, Handles, Lock, LockFamily, LockKind, Names,
+    Notice, OpenFlags, OwnershipMode, RenameFlags, Reply, Request, Whence, XattrFlags,
 };

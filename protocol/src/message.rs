@@ -520,6 +520,11 @@ messages! {
             cookie: u64, /// Most bytes of listing, at most [`limits::MAX_PAYLOAD`].
             size: u32, /// Whether entries are to come with node and attributes.
             plus: bool, },
+        /// The first entries of a directory with node and attributes, without opening it
+        /// → [`Reply::Listing`].
+        0x42 => List { /// Directory.
+            node: NodeId, /// Most bytes of listing, at most [`limits::MAX_PAYLOAD`].
+            size: u32, },
         /// Value of an attribute → [`Reply::Data`], whole. `ENODATA` if there is none of the name.
         0x50 => GetXattr { /// Node.
             node: NodeId, /// Which.

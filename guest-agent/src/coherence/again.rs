@@ -26,7 +26,7 @@ use crate::nodes::{LocalId, digests};
 use crate::recover::{self, PATIENCE};
 use parking_lot::Mutex;
 use protocol::listing::Listing;
-use protocol::{Entry, Errno, Handles, HandleId, NodeId, Reply, Request as Ask, Time};
+use protocol::{Entry, Errno, HandleId, Handles, NodeId, Reply, Request as Ask, Time};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::path::PathBuf;

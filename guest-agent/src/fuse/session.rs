@@ -15,8 +15,9 @@ use super::reply::Answer;
 use super::request::{Dialect, Operation, Request};
 use super::translate::{self, Leftovers, Policy, Stop, View};
 use crate::affinity::Affinity;
+use crate::ahead::Ahead;
 use crate::bell::Bell;
-use crate::client::{Attendant, Client, Origin};
+use crate::client::{Attendant, Client, Complete, Origin, Outcome};
 use crate::coherence::own::Own;
 use crate::counters::Counters;
 use crate::errands::{Chore, Errands};
@@ -27,7 +28,7 @@ use crate::watchers::Watchers;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use protocol::{
     Attached, Attachment, Caller, Changes, Entry, Errno, ForgetOne, Groups, Handles, NodeId,
-    OwnershipMode, Request as Ask, limits,
+    OwnershipMode, Reply, Request as Ask, limits,
 };
 use rustc_hash::FxHashSet;
 use rustix::fd::OwnedFd;
@@ -50,6 +51,8 @@ pub struct Session {
     pub nodes: NodeTable,
     /// What is open.
     pub handles: HandleTable,
+    /// What was told before it is asked for.
+    pub ahead: Ahead,
     /// Threads whose requests are answered here.
     pub actuators: Actuators,
     /// The threads that take turns at an injection.
@@ -106,6 +109,7 @@ impl Session {
             device: Device::default(),
             nodes: NodeTable::new(0, &Entry::default()),
             handles: HandleTable::default(),
+            ahead: Ahead::default(),
             actuators: Actuators::default(),
             affinity: Arc::default(),
             counters: Counters::default(),
@@ -235,6 +239,7 @@ impl Session {
         Some(f(&View {
             nodes,
             handles,
+            ahead: &self.ahead,
             policy,
             epoch,
             maps_direct,
@@ -416,6 +421,20 @@ impl Session {
         }
     }
 
+    /// A name of a directory is asked for: perhaps the others will be.
+    fn look_ahead(self: &Arc<Self>, epoch: u32, dir: LocalId) {
+        let seen = self.arrivals();
+        let may = self.with_view(epoch, seen, false, |view| view.may_be_ahead(dir));
+        if may == Some(true)
+            && self.ahead.missed(dir)
+            && let Ok(node) = self.nodes.resolve(dir)
+        {
+            let listed = Box::new(Listed { session: self.clone(), dir, epoch, seen });
+            let ask = Ask::List { node, size: LIST_AHEAD };
+            self.client.submit(epoch, None, &Caller::default(), &ask, listed);
+        }
+    }
+
     /// Tells the server what nobody uses any more. May send.
     pub(crate) fn close_now(&self) {
         let epoch = self.epoch();
@@ -434,8 +453,8 @@ impl Session {
     ) -> Option<Stop> {
         let Ok(request) = Request::parse(bytes, self.dialect()) else { return None };
         let (epoch, seen) = (self.epoch(), self.arrivals());
-        let begun = self
-            .with_view(epoch, seen, false, |view| translate::begin(view, &request, attempt));
+        let begun =
+            self.with_view(epoch, seen, false, |view| translate::begin(view, &request, attempt));
         let ask = match begun {
             None => return Some(Errno::EIO.into()),
             Some(Err(stop)) => return Some(stop),
@@ -443,20 +462,17 @@ impl Session {
         };
         let abi::InHeader { uid, gid, pid, unique, .. } = request.header;
         let session = self.clone();
-        let pending = Box::new(Pending {
-            session,
-            bytes: bytes.clone(),
-            attempt,
-            deadline,
-            epoch,
-            seen,
-        });
+        let pending =
+            Box::new(Pending { session, bytes: bytes.clone(), attempt, deadline, epoch, seen });
         let origin = Some(Origin { mount: self.mount, unique });
         let submit = |groups: &[u8]| {
             let groups = Groups::from_bytes(groups).unwrap_or_default();
             let caller = Caller { uid, gid, pid, groups };
             self.client.submit(epoch, origin, &caller, &ask, pending);
         };
+        if matches!(request.operation, Operation::Lookup { .. }) {
+            self.look_ahead(epoch, LocalId(request.node()));
+        }
         let mapped = self.policy.get().is_some_and(|of| of.ownership == OwnershipMode::Map);
         if mapped && uid != 0 && pid != 0 {
             with_groups(pid, uid, gid, submit);
@@ -606,6 +622,33 @@ impl Session {
     }
 }
 
+/// How much of a directory is asked for ahead, in bytes of a listing: some 800 names.
+const LIST_AHEAD: u32 = 128 * 1024;
+
+/// Waits for the listing of a directory.
+struct Listed {
+    session: Arc<Session>,
+    dir: LocalId,
+    epoch: u32,
+    seen: u64,
+}
+
+impl Complete for Listed {
+    fn complete(self: Box<Self>, outcome: Outcome<'_>) {
+        let Outcome::Reply(Reply::Listing { data }) = outcome else { return };
+        let session = &self.session;
+        let overtaken = session.is_behind(self.seen);
+        session.with_view(self.epoch, self.seen, overtaken, |view| {
+            translate::take_ahead(view, self.dir, data.0);
+        });
+        // A change may have come while the names were put down.
+        if session.arrivals() != self.seen {
+            session.ahead.clear().into_iter().for_each(|node| session.give_back(node, 1));
+        }
+        session.errands.expire_ahead();
+    }
+}
+
 impl Attendant for Session {
     fn connected(&self) {
         // The first time `Mount::start` attaches itself.
@@ -617,6 +660,8 @@ impl Attendant for Session {
     fn disconnected(&self) {
         self.lost.lock().get_or_insert_with(Instant::now);
         self.undelivered.lock().clear();
+        // Its lookups went with the connection.
+        self.ahead.clear();
         if let Some(sink) = self.sink.get() {
             sink.disconnected();
         }
@@ -625,6 +670,7 @@ impl Attendant for Session {
     fn changes(&self, seq: u64, changes: &Changes<'_>) {
         self.undelivered.lock().insert(seq);
         self.arrivals.fetch_add(1, Ordering::AcqRel);
+        self.ahead.clear().into_iter().for_each(|node| self.give_back(node, 1));
         self.counters.changes.add(changes.0.len() as u64);
         self.active.ring();
         match self.sink.get() {

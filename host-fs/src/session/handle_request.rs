@@ -97,6 +97,13 @@ impl Session {
                     |data| Reply::Listing { data: Payload(data) },
                 );
             }
+            Request::List { node, size } => {
+                self.answer_bytes(
+                    respond,
+                    |buffer| self.list_ahead(caller, *node, *size, buffer),
+                    |data| Reply::Listing { data: Payload(data) },
+                );
+            }
             Request::GetXattr { node, name } => {
                 self.answer_bytes(
                     respond,
@@ -205,9 +212,7 @@ impl Session {
             Request::SymLink { parent, name, target } => {
                 self.make_symlink(caller, parent, name, target)?
             }
-            Request::Link { node, parent, name } => {
-                self.link(caller, node, parent, name)?
-            }
+            Request::Link { node, parent, name } => self.link(caller, node, parent, name)?,
             Request::Unlink { parent, name } => self.remove(caller, parent, name, false)?,
             Request::RmDir { parent, name } => self.remove(caller, parent, name, true)?,
             Request::Rename { parent, name, new_parent, new_name, flags } => {
@@ -277,6 +282,7 @@ impl Session {
             | Request::ReadLink { .. }
             | Request::Read { .. }
             | Request::ReadDir { .. }
+            | Request::List { .. }
             | Request::GetXattr { .. }
             | Request::ListXattr { .. }
             | Request::SetLock { .. } => return Err(Errno::ENOSYS),

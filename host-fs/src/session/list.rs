@@ -6,9 +6,9 @@
 use super::locate::Dir;
 use super::{Session, handle_request::Result};
 use crate::handle::OpenDir;
-use crate::os;
+use crate::os::{self, DirStream};
 use protocol::listing::{self, DirEntry};
-use protocol::{Entry, Errno, HandleId, limits, mode};
+use protocol::{AccessMask, Caller, Entry, Errno, HandleId, NodeId, limits, mode};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -32,7 +32,31 @@ impl Session {
         }
         let dir =
             self.dir_of(&open, stream.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?);
-        self.watch(&dir);
+        self.fill(&mut stream, &dir, size, plus, out)
+    }
+
+    pub(super) fn list_ahead(
+        &self,
+        caller: &Caller<'_>,
+        node: NodeId,
+        size: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let dir = self.dir(node)?;
+        self.check_dir(caller, &dir, AccessMask::READ)?;
+        let mut stream = DirStream::new(os::open_dir(dir.as_fd())?);
+        self.fill(&mut stream, &dir, (size as usize).min(limits::MAX_PAYLOAD), true, out)
+    }
+
+    fn fill(
+        &self,
+        stream: &mut DirStream,
+        dir: &Dir,
+        size: usize,
+        plus: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.watch(dir);
         let mut name = Vec::with_capacity(limits::MAX_NAME);
         while let Some(raw) = stream.peek()? {
             name.clear();
@@ -40,16 +64,16 @@ impl Session {
             let dots = matches!(name.as_slice(), b"." | b"..");
             let mut entry = DirEntry {
                 cookie: raw.cookie,
-                ino: self.listed_ino(&dir, raw.ino, raw.name),
+                ino: self.listed_ino(dir, raw.ino, raw.name),
                 kind: raw.kind,
                 name: &name,
                 entry: None,
             };
             if !dots {
                 if plus {
-                    self.add_attributes(&dir, &mut entry);
+                    self.add_attributes(dir, &mut entry);
                 } else if dir.export.maps() && entry.kind == REGULAR {
-                    entry.kind = self.recorded_kind(&dir, &name);
+                    entry.kind = self.recorded_kind(dir, &name);
                 }
             }
             if !listing::push(out, size, &entry) {

@@ -13,9 +13,9 @@ use protocol::listing::DirEntry;
 use protocol::{
     AccessMask, Attached, Attachment, Attr, AttrReply, Caller, Change, Changes, Consistency,
     ContentEvents, Created, Directories, Entries, Entry, Errno, ExportName, FallocateMode,
-    ForgetList, ForgetOne, Groups, HandleId, Handles, Lock, LockFamily, LockKind, LockOwner, Name, Names,
-    NodeId, Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags, Reply, Request, SetAttr,
-    SetAttrMask, StatFs, Tag, Target, Text, Time, Validity, Whence, XattrFlags, XattrName,
+    ForgetList, ForgetOne, Groups, HandleId, Handles, Lock, LockFamily, LockKind, LockOwner, Name,
+    Names, NodeId, Notice, OpenFlags, OwnershipMode, Payload, Place, RenameFlags, Reply, Request,
+    SetAttr, SetAttrMask, StatFs, Tag, Target, Text, Time, Validity, Whence, XattrFlags, XattrName,
     XattrValue, limits,
 };
 
@@ -274,6 +274,7 @@ pub fn requests() -> Variants<Request<'static>> {
         },
         OpenDir { node: node() },
         ReadDir { handle: handle(), cookie: any::<u64>(), size: any::<u32>(), plus: any::<bool>() },
+        List { node: node(), size: any::<u32>() },
         GetXattr { node: node(), name: xattr_name() },
         ListXattr { node: node() },
         SetXattr { node: node(), name: xattr_name(), value: xattr_value(), flags: xattr_flags },
@@ -288,8 +289,8 @@ pub fn replies() -> Variants<Reply<'static>> {
     let attr_reply =
         || (attr(), milliseconds()).prop_map(|(attr, attr_ms)| AttrReply { attr, attr_ms });
     let dir = || proptest::option::of(attr_reply());
-    let created = (entry(), handle(), dir())
-        .prop_map(|(entry, handle, dir)| Created { entry, handle, dir });
+    let created =
+        (entry(), handle(), dir()).prop_map(|(entry, handle, dir)| Created { entry, handle, dir });
     variants!(Reply {
         Error { errno: (1..=4095i32).prop_map(Errno::from_raw) },
         Done,

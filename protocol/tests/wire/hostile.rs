@@ -9,8 +9,8 @@ use protocol::frame::HEADER;
 use protocol::handshake::Handshake;
 use protocol::listing::Listing;
 use protocol::{
-    Change, DecodeError, Entry, ForgetOne, FrameHeader, HandleId, Name, NodeId, Notice, Reply, Request, Tag,
-    limits,
+    Change, DecodeError, Entry, ForgetOne, FrameHeader, HandleId, Name, NodeId, Notice, Reply,
+    Request, Tag, limits,
 };
 
 proptest! {

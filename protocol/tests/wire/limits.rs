@@ -7,8 +7,8 @@ use protocol::handshake::Handshake;
 use protocol::limits::{self, MAX_FRAME};
 use protocol::{
     Attachment, Caller, Change, Changes, DecodeError, Directories, Entries, Entry, ForgetList,
-    ForgetOne, FrameHeader, Groups, HandleId, Handles, Name, Names, NodeId, Notice, Payload, Place, Reply,
-    Request, Tag, Target, Text,
+    ForgetOne, FrameHeader, Groups, HandleId, Handles, Name, Names, NodeId, Notice, Payload, Place,
+    Reply, Request, Tag, Target, Text,
 };
 
 /// A decoder, an opcode, what stands in front of the counted bytes, and what is counted.

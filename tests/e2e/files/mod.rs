@@ -5,6 +5,7 @@
 //! guest within the event delay, so checks of that direction wait for it with [`eventually`].
 
 mod attributes;
+mod cached;
 mod data;
 mod names;
 mod open;

@@ -7,7 +7,7 @@ use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::Opened;
 use crate::nodes::LocalId;
 use protocol::listing::Listing;
-use protocol::{Consistency, Errno, OpenFlags, Reply, Request as Ask, limits};
+use protocol::{Consistency, Entry, Errno, OpenFlags, Reply, Request as Ask, Validity, limits};
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
     Ok(match *operation {
@@ -40,6 +40,23 @@ fn listing_size(kernel: u32, plus: bool) -> u32 {
     let kernel = u64::from(kernel.min(limits::MAX_PAYLOAD as u32));
     let size = if plus { kernel * 13 / 16 } else { kernel * 3 / 4 };
     (size as u32).max(512)
+}
+
+/// Keeps what was told of a directory for when it is asked for: what the kernel does not know, and the
+/// server tells changes of.
+pub(crate) fn take_ahead(view: &View<'_>, dir: LocalId, listing: &[u8]) {
+    let listed = Listing::new(listing).map_while(Result::ok);
+    let told = listed.filter_map(|listed| Some((Box::<[u8]>::from(listed.name), listed.entry?)));
+    let is_kept = |name: &[u8], entry: &Entry| {
+        !view.overtaken
+            && entry.valid.entry_ms == Validity::LEASED
+            && entry.valid.attr_ms == Validity::LEASED
+            && view.nodes.child(dir, name).is_none()
+            && view.nodes.local(entry.node).is_none()
+    };
+    let (kept, rest): (Vec<_>, Vec<_>) = told.partition(|(name, entry)| is_kept(name, entry));
+    rest.iter().for_each(|(_, entry)| view.leftovers.give_back(entry.node, 1));
+    view.ahead.put(dir, kept).into_iter().for_each(|node| view.leftovers.give_back(node, 1));
 }
 
 pub(super) fn finish<'r>(
@@ -97,6 +114,7 @@ fn list(view: &View<'_>, dir: LocalId, size: u32, plus: bool, listing: &[u8]) ->
         match dirent.entry {
             Some(entry) if full || !plus => view.leftovers.give_back(entry.node, 1),
             Some(entry) => {
+                view.is_asked_for(dir, dirent.name);
                 let local = view.nodes.found(dir, dirent.name, &entry);
                 out.push(&dirent, Some(&view.entry(local, &entry)));
             }

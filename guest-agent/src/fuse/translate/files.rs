@@ -38,6 +38,7 @@ pub(super) fn begin<'a>(
             Ask::Open { node: view.node(node)?, flags }
         }
         Op::Create { name, flags, mode, umask } => {
+            view.is_asked_for(LocalId(node), name.as_bytes());
             let flags = open_flags(view, flags, attempt);
             Ask::Create { parent: view.node(node)?, name, mode, umask, flags }
         }
@@ -160,9 +161,7 @@ pub(super) fn finish<'r>(
             let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
             Answer::Created(view.entry(local, &created.entry), open)
         }
-        (Op::Read { size, offset, .. }, Reply::Data { data })
-            if data.0.len() <= *size as usize =>
-        {
+        (Op::Read { size, offset, .. }, Reply::Data { data }) if data.0.len() <= *size as usize => {
             if !view.overtaken {
                 view.nodes.note_read(parent, *offset, data.0.len() as u64);
             }

@@ -12,11 +12,13 @@ mod locks;
 mod names;
 mod nodes;
 
+pub(crate) use dirs::take_ahead;
 pub(crate) use files::drop_set_id;
 
 use super::abi;
 use super::reply::{self, Answer};
 use super::request::{Operation, Request};
+use crate::ahead::Ahead;
 use crate::handles::{HandleTable, Removed};
 use crate::nodes::{LocalId, NodeTable, Unresolved};
 use protocol::{
@@ -47,6 +49,8 @@ pub struct View<'m> {
     pub nodes: &'m NodeTable,
     /// Its open files.
     pub handles: &'m HandleTable,
+    /// What was told before it is asked for.
+    pub ahead: &'m Ahead,
     /// Its rules.
     pub policy: &'m Policy,
     /// The connection that is spoken to.
@@ -72,6 +76,21 @@ impl View<'_> {
     /// The same for attributes.
     fn attr(&self, attr: &AttrReply) -> AttrReply {
         AttrReply { attr_ms: self.believed(attr.attr_ms), ..*attr }
+    }
+
+    /// Whether what the kernel asks for may be answered from what was told before: it decides who may
+    /// ask, and the server tells of changes.
+    pub(crate) fn may_be_ahead(&self, dir: LocalId) -> bool {
+        self.policy.consistency != Consistency::Consistent
+            && self.policy.ownership == OwnershipMode::Host
+            && self.nodes.is_leased(dir)
+    }
+
+    /// The guest does something under a name, or is told of it.
+    fn is_asked_for(&self, dir: LocalId, name: &[u8]) {
+        if let Some(node) = self.ahead.drop_name(dir, name) {
+            self.leftovers.give_back(node, 1);
+        }
     }
 
     /// What a reply told of a directory in which something was done: the kernel will ask.

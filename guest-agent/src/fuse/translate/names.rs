@@ -8,8 +8,27 @@ use protocol::{Errno, Name, RenameFlags, Reply, Request as Ask};
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
     match *operation {
-        Op::Unlink { name } => open_first(view, node, name)?,
-        Op::Rename { new_parent, new_name, .. } => open_first(view, new_parent, new_name)?,
+        Op::Lookup { name } => {
+            let dir = LocalId(node);
+            if let Some(entry) = view.ahead.take(dir, name.as_bytes()) {
+                let local = view.nodes.found(dir, name.as_bytes(), &entry);
+                return Err(Stop::Answer(Answer::Entry(view.entry(local, &entry))));
+            }
+        }
+        Op::SymLink { name, .. }
+        | Op::MkNod { name, .. }
+        | Op::MkDir { name, .. }
+        | Op::Link { name, .. }
+        | Op::RmDir { name } => view.is_asked_for(LocalId(node), name.as_bytes()),
+        Op::Unlink { name } => {
+            view.is_asked_for(LocalId(node), name.as_bytes());
+            open_first(view, node, name)?;
+        }
+        Op::Rename { name, new_parent, new_name, .. } => {
+            view.is_asked_for(LocalId(node), name.as_bytes());
+            view.is_asked_for(LocalId(new_parent), new_name.as_bytes());
+            open_first(view, new_parent, new_name)?;
+        }
         _ => {}
     }
     let parent = view.node(node)?;
@@ -47,6 +66,7 @@ pub(super) fn finish<'r>(
     let parent = LocalId(request.node());
     let answer = match (&request.operation, reply) {
         (Op::Lookup { name }, Reply::Entry { entry }) => {
+            view.is_asked_for(parent, name.as_bytes());
             let local = view.nodes.found(parent, name.as_bytes(), entry);
             Answer::Entry(view.entry(local, entry))
         }
@@ -62,6 +82,7 @@ pub(super) fn finish<'r>(
             Answer::Entry(view.entry(local, entry))
         }
         (Op::Lookup { name }, Reply::NoEntry { entry_ms }) => {
+            view.is_asked_for(parent, name.as_bytes());
             view.nodes.unlinked(parent, name.as_bytes());
             reply::no_entry(view.believed(*entry_ms))
         }

@@ -26,7 +26,9 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
                 return Err(Stop::Answer(attr_answer(operation, &attr)));
             }
         }
-        Op::SetXattr { .. } | Op::RemoveXattr { .. } => _ = view.nodes.take_dir(LocalId(node), view.arrivals),
+        Op::SetXattr { .. } | Op::RemoveXattr { .. } => {
+            _ = view.nodes.take_dir(LocalId(node), view.arrivals)
+        }
         _ => {}
     }
     let local = node;

@@ -26,6 +26,7 @@ impl Leftovers for Kept {
 struct Bench {
     nodes: NodeTable,
     handles: HandleTable,
+    ahead: Ahead,
     policy: Policy,
     kept: Kept,
 }
@@ -35,13 +36,20 @@ impl Bench {
         let nodes = NodeTable::new(0, &Entry::default());
         nodes.begin_epoch(1, &entry(100, 1, mode::IFDIR | 0o755));
         let policy = Policy { consistency, ownership: OwnershipMode::Host };
-        Self { nodes, handles: HandleTable::default(), policy, kept: Kept::default() }
+        Self {
+            nodes,
+            handles: HandleTable::default(),
+            ahead: Ahead::default(),
+            policy,
+            kept: Kept::default(),
+        }
     }
 
     fn view(&self) -> View<'_> {
         View {
             nodes: &self.nodes,
             handles: &self.handles,
+            ahead: &self.ahead,
             policy: &self.policy,
             epoch: 1,
             maps_direct: true,
@@ -387,7 +395,8 @@ fn a_created_file_is_known_and_open() {
     let bench = Bench::new(Consistency::Cached);
     let head = abi::CreateIn { flags: 0o302, mode: 0o644, umask: 0o22, open_flags: 0 };
     let bytes = message(op::CREATE, 1, &[head.as_bytes(), b"new\0"]);
-    let created = Created { entry: entry(101, 2, mode::IFREG | 0o644), handle: HandleId(9), dir: None };
+    let created =
+        Created { entry: entry(101, 2, mode::IFREG | 0o644), handle: HandleId(9), dir: None };
     match finish(&bench.view(), &parse(&bytes), 0, &Reply::Created { created }) {
         Finish::Answer(Answer::Created(entry, open)) => {
             assert_eq!(bench.nodes.child(LocalId::ROOT, b"new"), Some(LocalId(entry.nodeid)));

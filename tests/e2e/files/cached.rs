@@ -1,0 +1,135 @@
+//! What the guest's kernel has cached: it costs nothing to use again, and stays what it is.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{Advice, fadvise};
+use rustix::io::Errno;
+use serde_json::Value;
+
+use super::fails;
+use crate::support::{PROMPT, Shape, Share, Suite, eventually, on_each_shape};
+
+on_each_shape!(together:
+    a_second_look_asks_nothing_of_the_server,
+    a_cached_file_that_the_guest_removes_stays_readable,
+    a_cached_file_that_the_host_removes_stays_readable,
+    names_told_ahead_are_those_of_the_moment,
+);
+
+const FOLDERS: usize = 4;
+const FILES: usize = 50;
+
+/// Requests that the server has carried out.
+fn operations(share: &Share) -> u64 {
+    let mut status = share.osxfs(["status", "--json"]);
+    let text = Suite::run("osxfs status", Duration::from_secs(20), &mut status).succeeds().log;
+    let found: Value = serde_json::from_str(&text).expect("JSON");
+    let processes = found.as_array().expect("processes");
+    let server = processes.iter().find(|process| process["exports"].is_array());
+    server.expect("a server")["operations"].as_u64().expect("a number")
+}
+
+/// Looks at all there is, as `find -ls` and `grep -r` do.
+fn look(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let count = |path: std::path::PathBuf| match fs::metadata(&path).expect("stat").is_dir() {
+        true => look(&path),
+        false => fs::read(&path).expect("a file").len(),
+    };
+    paths.map(count).sum()
+}
+
+fn a_second_look_asks_nothing_of_the_server(shape: Shape) {
+    let share = shape.mounted();
+    for folder in 0..FOLDERS {
+        let folder = share.host().join(folder.to_string());
+        fs::create_dir(&folder).expect("a folder");
+        (0..FILES).for_each(|n| fs::write(folder.join(n.to_string()), [7; 1500]).expect("a file"));
+    }
+    let whole = FOLDERS * FILES * 1500;
+    // Events of the making are delivered at some time, and listing a folder has changed its atime.
+    let mut asked = u64::MAX;
+    eventually("a look that asks nothing", PROMPT, || {
+        let before = operations(&share);
+        assert_eq!(look(share.mount()), whole);
+        asked = operations(&share) - before;
+        asked == 0
+    });
+}
+
+/// A file that the kernel has read, open to be read again.
+fn cached(share: &Share, content: &[u8]) -> File {
+    fs::write(share.host().join("file"), content).expect("a file");
+    let path = share.mount().join("file");
+    eventually("the file is read", PROMPT, || fs::read(&path).is_ok_and(|read| read == content));
+    for _ in 0..3 {
+        assert_eq!(fs::read(&path).expect("the file"), content);
+    }
+    File::open(&path).expect("the file")
+}
+
+fn content_of(file: &File, size: usize) -> Vec<u8> {
+    let mut content = vec![0; size];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut content, 0).expect("a read");
+    content
+}
+
+fn a_cached_file_that_the_guest_removes_stays_readable(shape: Shape) {
+    let share = shape.mounted();
+    let content: Vec<u8> = (0..20_000).map(|n| n as u8).collect();
+    let file = cached(&share, &content);
+    fs::remove_file(share.mount().join("file")).expect("unlink");
+    // Without its pages only the server has the content.
+    fadvise(&file, 0, None, Advice::DontNeed).expect("fadvise");
+    assert_eq!(content_of(&file, content.len()), content);
+    assert_eq!(file.metadata().expect("fstat").nlink(), 0);
+}
+
+fn a_cached_file_that_the_host_removes_stays_readable(shape: Shape) {
+    let share = shape.mounted();
+    let content: Vec<u8> = (0..20_000).map(|n| n as u8).collect();
+    let file = cached(&share, &content);
+    let before = file.metadata().expect("fstat");
+    fs::remove_file(share.host().join("file")).expect("unlink");
+    eventually("the name is gone", PROMPT, || !share.mount().join("file").exists());
+    assert_eq!(content_of(&file, content.len()), content);
+    let after = file.metadata().expect("fstat");
+    assert_eq!((after.len(), after.ino(), after.nlink()), (before.len(), before.ino(), 0));
+    assert_eq!(after.mtime_nsec(), before.mtime_nsec());
+}
+
+fn names_told_ahead_are_those_of_the_moment(shape: Shape) {
+    let share = shape.mounted();
+    let host = share.host().join("folder");
+    let guest = share.mount().join("folder");
+    fs::create_dir(&host).expect("a folder");
+    (0..FILES).for_each(|n| fs::write(host.join(n.to_string()), [7; 100]).expect("a file"));
+    let length = |n: usize| fs::metadata(guest.join(n.to_string())).map(|found| found.len());
+    for round in 0..20 {
+        // The first few have the rest told ahead.
+        assert!((0..5).all(|n| length(n).is_ok_and(|length| length == 100)), "round {round}");
+        fs::write(host.join("30"), vec![7; 200 + round]).expect("a write of the host");
+        eventually("the size of the host's", PROMPT, || {
+            length(30).is_ok_and(|length| length == 200 + round as u64)
+        });
+        fs::remove_file(guest.join("31")).expect("a removal by the guest");
+        fails(length(31), Errno::NOENT);
+        fs::rename(guest.join("32"), guest.join("moved")).expect("a rename by the guest");
+        fails(length(32), Errno::NOENT);
+        fs::remove_file(host.join("33")).expect("a removal by the host");
+        eventually("the host's removal", PROMPT, || length(33).is_err());
+        fs::write(guest.join("34"), [7; 300]).expect("a write of the guest");
+        assert_eq!(length(34).expect("the guest's"), 300);
+        fs::rename(host.join("moved"), host.join("32")).expect("back");
+        for n in [31, 33, 34] {
+            fs::write(host.join(n.to_string()), [7; 100]).expect("a file");
+        }
+        for n in [31, 32, 33, 34] {
+            eventually("all are back", PROMPT, || length(n).is_ok_and(|length| length == 100));
+        }
+    }
+}
