@@ -5,7 +5,7 @@ use super::device::BUFFER;
 use super::reply::Answer;
 use super::request::Request;
 use super::session::Session;
-use super::translate::{self, Finish};
+use super::translate::{self, Before, Finish, View};
 use crate::client::{Complete, Outcome};
 use crate::errands::Chore;
 use parking_lot::Mutex;
@@ -120,6 +120,8 @@ pub struct Pending {
     pub epoch: u32,
     /// Arrivals of changes before it was sent.
     pub seen: u64,
+    /// What its names led to then.
+    pub before: Before,
 }
 
 impl Complete for Pending {
@@ -147,8 +149,9 @@ impl Pending {
     fn replied(self: Box<Self>, request: &Request<'_>, reply: &Reply<'_>) {
         let session = &self.session;
         let overtaken = session.is_behind(self.seen);
-        let Some(finish) = session.with_view(self.epoch, overtaken, |view| {
-            translate::finish(view, request, self.attempt, reply)
+        let Some(finish) = session.with_view(self.epoch, |view| {
+            let view = View { overtaken, before: self.before, ..*view };
+            translate::finish(&view, request, self.attempt, reply)
         }) else {
             return;
         };

@@ -218,20 +218,23 @@ impl Session {
     }
 
     /// Runs `f` with the tables as connection `epoch` sees them; nothing before the first attach.
-    /// The tables, as translation sees them. `overtaken`: see [`View::overtaken`].
-    pub(crate) fn with_view<T>(
-        &self,
-        epoch: u32,
-        overtaken: bool,
-        f: impl FnOnce(&View<'_>) -> T,
-    ) -> Option<T> {
+    pub(crate) fn with_view<T>(&self, epoch: u32, f: impl FnOnce(&View<'_>) -> T) -> Option<T> {
         let policy = self.policy.get()?;
         let leftovers = SessionLeftovers { session: self, epoch };
         let (nodes, handles) = (&self.nodes, &self.handles);
         let agreed = self.negotiated.get().map(|agreed| agreed.flags);
         let maps_direct = agreed.is_some_and(|f| f.contains(InitFlags::DIRECT_IO_ALLOW_MMAP));
         let leftovers = &leftovers;
-        Some(f(&View { nodes, handles, policy, epoch, maps_direct, overtaken, leftovers }))
+        Some(f(&View {
+            nodes,
+            handles,
+            policy,
+            epoch,
+            maps_direct,
+            overtaken: false,
+            before: [None; 2],
+            leftovers,
+        }))
     }
 
     /// What the kernel was told in answer to this may be older than a change that it heard of.
@@ -270,10 +273,8 @@ impl Session {
     }
 
     pub(crate) fn may_repeat(&self, request: &Request<'_>) -> bool {
-        self.with_view(self.epoch(), false, |view| {
-            translate::is_repeatable(view, &request.operation)
-        })
-        .unwrap_or(false)
+        self.with_view(self.epoch(), |view| translate::is_repeatable(view, &request.operation))
+            .unwrap_or(false)
     }
 
     /// Reads and serves requests until the mount is gone.
@@ -404,7 +405,7 @@ impl Session {
     ) -> Option<Stop> {
         let Ok(request) = Request::parse(bytes, self.dialect()) else { return None };
         let epoch = self.epoch();
-        let begun = self.with_view(epoch, false, |view| translate::begin(view, &request, attempt));
+        let begun = self.with_view(epoch, |view| translate::begin(view, &request, attempt));
         let ask = match begun {
             None => return Some(Errno::EIO.into()),
             Some(Err(stop)) => return Some(stop),
@@ -419,6 +420,7 @@ impl Session {
             deadline,
             epoch,
             seen: self.arrivals(),
+            before: translate::led_to(&self.nodes, &request),
         });
         let origin = Some(Origin { mount: self.mount, unique });
         let submit = |groups: &[u8]| {

@@ -32,7 +32,6 @@ impl Injector {
         });
         match result {
             Ok(true) => {
-                self.session.nodes.unlinked(parent, name);
                 self.notices.push(Notice::OutOfSight(local));
                 true
             }
@@ -87,9 +86,6 @@ impl Injector {
         }
         if let Some(entry) = carried.take() {
             self.keep_or_give_back(&entry);
-        }
-        if let Some(local) = self.session.nodes.local(entry.node) {
-            self.session.nodes.placed(local, parent, name);
         }
         true
     }

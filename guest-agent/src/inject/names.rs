@@ -110,12 +110,12 @@ impl Injector {
             self.session.nodes.bury(local);
         }
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        let scene = || Scene::of(Deed::Remove, vec![Shown::new(parent, name, what.clone())]);
         let result = self.act_again(prepared, &[(parent, name)], |_| {
-            let scene = Scene::of(Deed::Remove, vec![Shown::new(parent, name, what.clone())]);
-            self.act(scene, || rustix::fs::unlinkat(&dir, name, flags))
+            self.act(scene(), || rustix::fs::unlinkat(&dir, name, flags))
         });
-        if self.session.nodes.child(parent, name) == local {
-            self.session.nodes.unlinked(parent, name);
+        if result != Ok(true) {
+            scene().follow(&self.session.nodes);
         }
         if links > 0 {
             self.linked = local.filter(|_| result == Ok(true));
@@ -206,18 +206,16 @@ impl Injector {
         };
         self.dirs.retain(|(open, _)| Some(*open) != target);
         let what_is = What::Now { local, entry: *entry };
+        let shown = [Shown::new(old, name, what_is.clone()), Shown::new(new, new_name, what_was)];
+        let scene = || Scene::of(Deed::Rename, shown.clone().into());
         let result = self.act_again(prepared, &[(old, name), (new, new_name)], |found| {
             let _held = (found == Names::Expired && entry.attr.is_dir())
                 .then(|| self.hold((old, name), &old_dir, &what_is));
-            let names = vec![
-                Shown::new(old, name, what_is.clone()),
-                Shown::new(new, new_name, what_was.clone()),
-            ];
-            self.act(Scene::of(Deed::Rename, names), || {
-                rustix::fs::renameat(&old_dir, name, &new_dir, new_name)
-            })
+            self.act(scene(), || rustix::fs::renameat(&old_dir, name, &new_dir, new_name))
         });
-        self.session.nodes.renamed((old, name), (new, new_name), false);
+        if result != Ok(true) {
+            scene().follow(&self.session.nodes);
+        }
         if result.is_err() {
             self.expire(old, name);
         }
@@ -239,18 +237,21 @@ impl Injector {
             let local = self.adopt((dir, name), entry);
             Shown::new(dir, name, What::Now { local, entry: *entry })
         });
+        let scene = || Scene::of(Deed::Rename, shown.clone().into());
         let result = self.act_again(prepared, &[(old, name), (new, new_name)], |found| {
             let both = [(&old_dir, entry), (&new_dir, second)].into_iter().zip(&shown);
             let _held: Vec<_> = both
                 .filter(|((_, entry), _)| found == Names::Expired && entry.attr.is_dir())
                 .map(|((dir, _), shown)| self.hold(shown.at(), dir, &shown.what))
                 .collect();
-            self.act(Scene::of(Deed::Rename, shown.clone().into()), || {
+            self.act(scene(), || {
                 let flags = RenameFlags::EXCHANGE;
                 rustix::fs::renameat_with(&old_dir, name, &new_dir, new_name, flags)
             })
         });
-        self.session.nodes.renamed((old, name), (new, new_name), true);
+        if result != Ok(true) {
+            scene().follow(&self.session.nodes);
+        }
         if result.is_err() {
             self.expire(old, name);
         }

@@ -1,9 +1,9 @@
 //! Names in directories: look up, make, link, remove, rename.
 
-use super::{Finish, Stop, View};
+use super::{Before, Finish, Stop, View};
 use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
-use crate::nodes::LocalId;
+use crate::nodes::{LocalId, NodeTable};
 use protocol::{Errno, RenameFlags, Reply, Request as Ask};
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
@@ -25,6 +25,21 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
     })
 }
 
+/// What the names of a request lead to, before it is made.
+pub(crate) fn led_to(nodes: &NodeTable, request: &Request<'_>) -> Before {
+    let dir = LocalId(request.node());
+    match &request.operation {
+        Op::Lookup { name } | Op::Unlink { name } | Op::RmDir { name } => {
+            [nodes.child(dir, name.as_bytes()), None]
+        }
+        Op::Rename { name, new_parent, new_name, .. } => [
+            nodes.child(dir, name.as_bytes()),
+            nodes.child(LocalId(*new_parent), new_name.as_bytes()),
+        ],
+        _ => [None; 2],
+    }
+}
+
 pub(super) fn finish<'r>(
     view: &View<'_>,
     request: &Request<'_>,
@@ -32,9 +47,12 @@ pub(super) fn finish<'r>(
 ) -> Option<Finish<'r>> {
     let parent = LocalId(request.node());
     let answer = match (&request.operation, reply) {
+        (Op::Lookup { name }, Reply::Entry { entry }) => {
+            let local = view.looked_up(parent, name.as_bytes(), entry);
+            Answer::Entry(view.entry(local, entry))
+        }
         (
-            Op::Lookup { name }
-            | Op::SymLink { name, .. }
+            Op::SymLink { name, .. }
             | Op::MkNod { name, .. }
             | Op::MkDir { name, .. }
             | Op::Link { name, .. },
@@ -44,18 +62,22 @@ pub(super) fn finish<'r>(
             Answer::Entry(view.entry(local, entry))
         }
         (Op::Lookup { name }, Reply::NoEntry { entry_ms }) => {
-            view.nodes.unlinked(parent, name.as_bytes());
+            if let Some(gone) = view.before[0].filter(|_| !view.overtaken) {
+                view.nodes.left(gone, parent, name.as_bytes());
+            }
             reply::no_entry(view.believed(*entry_ms))
         }
         (Op::Unlink { name } | Op::RmDir { name }, Reply::Done) => {
-            view.nodes.removed(parent, name.as_bytes());
+            if let Some(gone) = view.before[0] {
+                view.nodes.removed(gone, parent, name.as_bytes());
+            }
             Answer::Done
         }
         (Op::Rename { name, new_parent, new_name, flags }, Reply::Done) => {
             let exchange = flags & RenameFlags::EXCHANGE.bits() != 0;
             let (from, to) =
                 ((parent, name.as_bytes()), (LocalId(*new_parent), new_name.as_bytes()));
-            view.nodes.renamed(from, to, exchange);
+            view.nodes.renamed(view.before, from, to, exchange);
             Answer::Done
         }
         _ => return None,
