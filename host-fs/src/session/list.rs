@@ -86,11 +86,15 @@ impl Session {
 
     fn add_attributes(&self, dir: &Dir, entry: &mut DirEntry<'_>) {
         // Names that vanished meanwhile, and what cannot be looked at, come without.
-        let Ok(Some(stat)) = self.stat_name(dir, entry.name) else { return };
-        if let Ok(found) = self.entry(dir, entry.name, &stat) {
-            entry.ino = found.attr.ino;
-            entry.kind = (found.attr.kind() >> 12) as u8;
-            entry.entry = Some(found);
+        for glance in self.glances(dir, entry.name) {
+            let Ok(Some(stat)) = self.stat_name(dir, entry.name) else { return };
+            let Ok(seen) = self.entry_seen(dir, entry.name, &stat, glance) else { return };
+            if let Some(found) = seen {
+                entry.ino = found.attr.ino;
+                entry.kind = (found.attr.kind() >> 12) as u8;
+                entry.entry = Some(found);
+                return;
+            }
         }
     }
 
