@@ -1,7 +1,9 @@
 //! Listing directories, with attributes where they are asked for.
 //!
 //! The host's own cookies go through to the guest and come back, so a directory of any size is
-//! listed without a copy of it, and what changes meanwhile neither hides nor doubles what stays.
+//! listed without a copy of it, and what changes meanwhile neither hides nor doubles what stays. What was
+//! given last is kept, for the guest may come back for a part of it: see
+//! [`DirStream`](crate::os::DirStream).
 
 use super::locate::Dir;
 use super::{Session, handle_request::Result};
@@ -27,14 +29,14 @@ impl Session {
         let open = self.state.lock().handles.dir(handle)?;
         let size = (size as usize).min(limits::MAX_PAYLOAD);
         let mut stream = open.stream.lock();
-        if stream.position() != cookie {
-            stream.seek(cookie)?;
-        }
+        stream.seek(cookie)?;
         let dir =
             self.dir_of(&open, stream.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?);
         self.watch(&dir);
         let mut name = Vec::with_capacity(limits::MAX_NAME);
-        while let Some(raw) = stream.peek()? {
+        while !stream.is_long()
+            && let Some(raw) = stream.peek()?
+        {
             name.clear();
             name.extend_from_slice(raw.name);
             let dots = matches!(name.as_slice(), b"." | b"..");

@@ -6,6 +6,7 @@
 
 mod attributes;
 mod data;
+mod listing;
 mod names;
 mod open;
 
