@@ -37,12 +37,18 @@ impl Injector {
             && let Some(from) = self.enter(from)?
         {
             let flags = AtFlags::empty();
-            let scene = Scene { carried, ..scene() };
-            let result = self.act(scene, || rustix::fs::linkat(from, &*other, &dir, name, flags));
+            let scene = Scene { carried: carried.take(), ..scene() };
+            let link = || rustix::fs::linkat(from, &*other, &dir, name, flags);
+            let (result, left) = self.perform(scene, link);
+            carried = left;
             if result == Ok(true) {
                 self.linked = local;
             }
-            return self.conclude(result, parent, name);
+            if result == Ok(true) || carried.is_none() {
+                return self.conclude(result, parent, name);
+            }
+            // The other name is gone meanwhile, as where a file is saved by a link.
+            self.expire_now(&[(parent, name)]);
         }
         let kind = entry.attr.kind();
         let make = || match kind {
