@@ -158,6 +158,22 @@ impl NodeTable {
         local
     }
 
+    /// The same where it may have been so before a change that is on its way here, or delivered: a
+    /// directory that has a place keeps it, for what is told of the directory finds it by that.
+    pub fn found_late(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
+        let table = &mut *self.table.lock();
+        let index = table.meet(entry);
+        let keeps = |index: u32| {
+            let node = table.at(index);
+            node.is_some_and(|node| node.is_dir() && node.parent != LocalId::NONE)
+        };
+        if !keeps(index) && !table.named(parent, name).is_some_and(keeps) {
+            table.place(index, parent, name);
+        }
+        table.add(index, 1);
+        table.id(index)
+    }
+
     /// The same for a file that has no name.
     pub fn found_unnamed(&self, entry: &Entry) -> LocalId {
         let table = &mut *self.table.lock();
@@ -510,10 +526,10 @@ impl NodeTable {
         }
     }
 
-    /// A name is gone: what was there has lost its place.
-    pub fn unlinked(&self, parent: LocalId, name: &[u8]) {
+    /// A node has lost this place, if that is where it is.
+    pub fn left(&self, local: LocalId, parent: LocalId, name: &[u8]) {
         let table = &mut *self.table.lock();
-        if let Some(index) = table.named(parent, name) {
+        if let Some(index) = table.named(parent, name).filter(|index| table.id(*index) == local) {
             table.displace(index);
         }
     }
@@ -527,39 +543,35 @@ impl NodeTable {
         }
     }
 
-    /// The kernel has removed a name, and what was there has lost its place.
-    pub fn removed(&self, parent: LocalId, name: &[u8]) {
-        let table = &mut *self.table.lock();
-        if let Some(index) = table.named(parent, name) {
-            table.displace(index);
-            table.bury(index);
-        }
+    /// The kernel has removed this node's name, and it has lost its place.
+    pub fn removed(&self, local: LocalId, parent: LocalId, name: &[u8]) {
+        self.left(local, parent, name);
+        self.bury(local);
     }
 
-    /// A name has moved; what was at the new one has lost its place, or changed with it.
+    /// The kernel has renamed what was at one name; what was at the other has lost its place, or changed
+    /// with it. Somebody may have looked at the names since.
     pub fn renamed(
         &self,
+        [moved, target]: [Option<LocalId>; 2],
         (from, name): (LocalId, &[u8]),
         (to, new_name): (LocalId, &[u8]),
         exchange: bool,
     ) {
-        let table = &mut *self.table.lock();
-        let moved = table.named(from, name);
-        let target = table.named(to, new_name);
         if moved == target {
             return;
         }
-        if let Some(index) = target {
-            table.displace(index);
-            if !exchange {
-                table.bury(index);
+        if let Some(target) = target {
+            match exchange {
+                true => self.left(target, to, new_name),
+                false => self.removed(target, to, new_name),
             }
         }
-        if let Some(index) = moved {
-            table.place(index, to, new_name);
+        if let Some(moved) = moved {
+            self.placed(moved, to, new_name);
         }
-        if let Some(index) = target.filter(|_| exchange) {
-            table.place(index, from, name);
+        if let Some(target) = target.filter(|_| exchange) {
+            self.placed(target, from, name);
         }
     }
 
@@ -700,7 +712,7 @@ impl Table {
     /// The record of a directory keeps its numbers, but is not found by the server's any more.
     fn bury(&mut self, index: u32) {
         let Some(node) = self.at(index) else { return };
-        if index == 0 || node.mode & mode::IFMT != mode::IFDIR {
+        if index == 0 || !node.is_dir() {
             return;
         }
         let (server, ino) = (node.server, node.ino);

@@ -84,6 +84,10 @@ pub struct Done<'a> {
     pub fd: Option<BorrowedFd<'a>>,
 }
 
+/// What had been heard of a name when it was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Glance(pub u64);
+
 /// Follows one session. Every method but [`before_read`](Self::before_read) may be left empty.
 pub trait Observer: Send + Sync {
     /// The calling thread is about to carry out a request of the guest.
@@ -96,10 +100,27 @@ pub trait Observer: Send + Sync {
     /// `/proc/self/fd/N` names the directory whatever its path).
     fn before_read(&self, dir: NodeId, fd: BorrowedFd<'_>);
 
+    /// A name is about to be looked at. Whether what is seen then still counts is told by
+    /// [`is_current`](Self::is_current) and [`told`](Self::told).
+    fn glance(&self, dir: NodeId, name: &[u8]) -> Glance {
+        let _ = (dir, name);
+        Glance::default()
+    }
+
+    /// Whether nothing has been heard of the name since it was looked at. What was seen may be old
+    /// otherwise. Never waits.
+    fn is_current(&self, dir: NodeId, name: &[u8], glance: Glance) -> bool {
+        let _ = (dir, name, glance);
+        true
+    }
+
     /// The guest is told where a name leads: to `node` with `attr`, or nowhere. Reported for each
     /// entry of a lookup, a walk, a listing with attributes, and for whatever the guest makes.
-    fn told(&self, at: Place<'_>, what: Option<(NodeId, &Attr)>) {
-        let _ = (at, what);
+    /// `glance` is from before the name was looked at, if the guest only looks. False where that is
+    /// not current any more: the guest is not to be told then.
+    fn told(&self, at: Place<'_>, what: Option<(NodeId, &Attr)>, glance: Option<Glance>) -> bool {
+        let _ = (at, what, glance);
+        true
     }
 
     /// The guest is told the attributes of a node without a name.

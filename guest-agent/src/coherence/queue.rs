@@ -158,6 +158,8 @@ impl<T> Queue<T> {
     pub fn push(&mut self, job: Job<T>) -> Option<(Job<T>, Option<Ticket>)> {
         self.opened(job.ticket);
         if self.concerns_lost(&job) {
+            // Another directory that it is about is incomplete by that, too.
+            self.lose(job.concerns, job.arrived);
             let complete = self.finished(job.ticket);
             return Some((job, complete));
         }

@@ -5,7 +5,7 @@ use super::device::BUFFER;
 use super::reply::Answer;
 use super::request::Request;
 use super::session::Session;
-use super::translate::{self, Finish, FollowUp};
+use super::translate::{self, Before, Finish, FollowUp, View};
 use crate::client::{Complete, Outcome};
 use crate::errands::Chore;
 use parking_lot::Mutex;
@@ -120,6 +120,8 @@ pub struct Pending {
     pub epoch: u32,
     /// Arrivals of changes before it was sent.
     pub seen: u64,
+    /// What its names led to then.
+    pub before: Before,
 }
 
 impl Complete for Pending {
@@ -151,8 +153,10 @@ impl Pending {
             return self.follow_up(FollowUp::Close);
         }
         let overtaken = session.is_behind(self.seen);
-        let Some(finish) = session.with_view(self.epoch, self.seen, overtaken, |view| {
-            translate::finish(view, request, self.attempt, reply)
+        let Some(finish) = session.with_view(self.epoch, |view| {
+            let (before, arrivals) = (self.before, self.seen);
+            let view = View { overtaken, before, arrivals, ..*view };
+            translate::finish(&view, request, self.attempt, reply)
         }) else {
             return;
         };

@@ -222,14 +222,7 @@ impl Session {
     }
 
     /// Runs `f` with the tables as connection `epoch` sees them; nothing before the first attach.
-    /// The tables, as translation sees them. `overtaken`: see [`View::overtaken`].
-    pub(crate) fn with_view<T>(
-        &self,
-        epoch: u32,
-        arrivals: u64,
-        overtaken: bool,
-        f: impl FnOnce(&View<'_>) -> T,
-    ) -> Option<T> {
+    pub(crate) fn with_view<T>(&self, epoch: u32, f: impl FnOnce(&View<'_>) -> T) -> Option<T> {
         let policy = self.policy.get()?;
         let leftovers = SessionLeftovers { session: self, epoch };
         let (nodes, handles) = (&self.nodes, &self.handles);
@@ -243,8 +236,9 @@ impl Session {
             policy,
             epoch,
             maps_direct,
-            arrivals,
-            overtaken,
+            arrivals: self.arrivals(),
+            overtaken: false,
+            before: [None; 2],
             leftovers,
         }))
     }
@@ -285,10 +279,8 @@ impl Session {
     }
 
     pub(crate) fn may_repeat(&self, request: &Request<'_>) -> bool {
-        self.with_view(self.epoch(), self.arrivals(), false, |view| {
-            translate::is_repeatable(view, &request.operation)
-        })
-        .unwrap_or(false)
+        self.with_view(self.epoch(), |view| translate::is_repeatable(view, &request.operation))
+            .unwrap_or(false)
     }
 
     /// Reads and serves requests until the mount is gone.
@@ -424,7 +416,7 @@ impl Session {
     /// A name of a directory is asked for: perhaps the others will be.
     fn look_ahead(self: &Arc<Self>, epoch: u32, dir: LocalId) {
         let seen = self.arrivals();
-        let may = self.with_view(epoch, seen, false, |view| view.may_be_ahead(dir));
+        let may = self.with_view(epoch, |view| view.may_be_ahead(dir));
         if may == Some(true)
             && self.ahead.missed(dir)
             && let Ok(node) = self.nodes.resolve(dir)
@@ -453,8 +445,9 @@ impl Session {
     ) -> Option<Stop> {
         let Ok(request) = Request::parse(bytes, self.dialect()) else { return None };
         let (epoch, seen) = (self.epoch(), self.arrivals());
-        let begun =
-            self.with_view(epoch, seen, false, |view| translate::begin(view, &request, attempt));
+        let begun = self.with_view(epoch, |view| {
+            translate::begin(&View { arrivals: seen, ..*view }, &request, attempt)
+        });
         let ask = match begun {
             None => return Some(Errno::EIO.into()),
             Some(Err(stop)) => return Some(stop),
@@ -462,8 +455,10 @@ impl Session {
         };
         let abi::InHeader { uid, gid, pid, unique, .. } = request.header;
         let session = self.clone();
-        let pending =
-            Box::new(Pending { session, bytes: bytes.clone(), attempt, deadline, epoch, seen });
+        let before = translate::led_to(&self.nodes, &request);
+        let bytes = bytes.clone();
+        let pending = Pending { session, bytes, attempt, deadline, epoch, seen, before };
+        let pending = Box::new(pending);
         let origin = Some(Origin { mount: self.mount, unique });
         let submit = |groups: &[u8]| {
             let groups = Groups::from_bytes(groups).unwrap_or_default();
@@ -638,8 +633,8 @@ impl Complete for Listed {
         let Outcome::Reply(Reply::Listing { data }) = outcome else { return };
         let session = &self.session;
         let overtaken = session.is_behind(self.seen);
-        session.with_view(self.epoch, self.seen, overtaken, |view| {
-            translate::take_ahead(view, self.dir, data.0);
+        session.with_view(self.epoch, |view| {
+            translate::take_ahead(&View { overtaken, ..*view }, self.dir, data.0);
         });
         // A change may have come while the names were put down.
         if session.arrivals() != self.seen {

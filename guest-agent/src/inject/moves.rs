@@ -32,7 +32,6 @@ impl Injector {
         });
         match result {
             Ok(true) => {
-                self.session.nodes.unlinked(parent, name);
                 self.notices.push(Notice::OutOfSight(local));
                 true
             }
@@ -55,13 +54,6 @@ impl Injector {
         let Ok(elsewhere) = self.enter_elsewhere() else { return false };
         let there = name_elsewhere();
         let local = self.session.nodes.local(entry.node);
-        let what = match local {
-            Some(local) => What::Now { local, entry },
-            None => What::Carried,
-        };
-        let held = local
-            .filter(|_| entry.attr.is_dir())
-            .and_then(|_| self.hold((ELSEWHERE, &there), &elsewhere, &what));
         let over = self.session.nodes.child(parent, name).filter(|over| Some(*over) != local);
         let was = match over.and_then(|over| Some((over, self.session.nodes.known(over)?))) {
             Some((local, known)) => {
@@ -71,15 +63,23 @@ impl Injector {
             }
             None => What::Nothing,
         };
-        let names = vec![Shown::new(ELSEWHERE, &there, what), Shown::new(parent, name, was)];
-        let mut scene = Scene::of(Deed::Rename, names);
-        scene.carried = carried.take_if(|_| local.is_none());
-        let (result, left) =
-            self.perform(scene, || rustix::fs::renameat(&elsewhere, &*there, dir, name));
-        drop(held);
-        if local.is_none() {
-            *carried = left;
-        }
+        // Whoever looks at the name meanwhile has a directory moved there, or what is carried known.
+        let result = self.act_again(Prepared::default(), &[(parent, name)], |_| {
+            let local = self.session.nodes.local(entry.node);
+            let what = local.map_or(What::Carried, |local| What::Now { local, entry });
+            let _held = local
+                .filter(|_| entry.attr.is_dir())
+                .and_then(|_| self.hold((ELSEWHERE, &there), &elsewhere, &what));
+            let from = Shown::new(ELSEWHERE, &there, what);
+            let to = Shown::new(parent, name, was.clone());
+            let mut scene = Scene::of(Deed::Rename, vec![from, to]);
+            let mut kept = carried.take();
+            scene.carried = kept.take_if(|_| local.is_none());
+            let call = || rustix::fs::renameat(&elsewhere, &*there, dir, name);
+            let (result, left) = self.perform(scene, call);
+            *carried = kept.or(left);
+            result
+        });
         if result != Ok(true) {
             debug!(?result, "not moved into sight");
             self.expire(ELSEWHERE, &there);
@@ -87,9 +87,6 @@ impl Injector {
         }
         if let Some(entry) = carried.take() {
             self.keep_or_give_back(&entry);
-        }
-        if let Some(local) = self.session.nodes.local(entry.node) {
-            self.session.nodes.placed(local, parent, name);
         }
         true
     }

@@ -37,12 +37,18 @@ impl Injector {
             && let Some(from) = self.enter(from)?
         {
             let flags = AtFlags::empty();
-            let scene = Scene { carried, ..scene() };
-            let result = self.act(scene, || rustix::fs::linkat(from, &*other, &dir, name, flags));
+            let scene = Scene { carried: carried.take(), ..scene() };
+            let link = || rustix::fs::linkat(from, &*other, &dir, name, flags);
+            let (result, left) = self.perform(scene, link);
+            carried = left;
             if result == Ok(true) {
                 self.linked = local;
             }
-            return self.conclude(result, parent, name);
+            if result == Ok(true) || carried.is_none() {
+                return self.conclude(result, parent, name);
+            }
+            // The other name is gone meanwhile, as where a file is saved by a link.
+            self.expire_now(&[(parent, name)]);
         }
         let kind = entry.attr.kind();
         let make = || match kind {
@@ -110,12 +116,12 @@ impl Injector {
             self.session.nodes.bury(local);
         }
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        let scene = || Scene::of(Deed::Remove, vec![Shown::new(parent, name, what.clone())]);
         let result = self.act_again(prepared, &[(parent, name)], |_| {
-            let scene = Scene::of(Deed::Remove, vec![Shown::new(parent, name, what.clone())]);
-            self.act(scene, || rustix::fs::unlinkat(&dir, name, flags))
+            self.act(scene(), || rustix::fs::unlinkat(&dir, name, flags))
         });
-        if self.session.nodes.child(parent, name) == local {
-            self.session.nodes.unlinked(parent, name);
+        if result != Ok(true) {
+            scene().follow(&self.session.nodes);
         }
         if links > 0 {
             self.linked = local.filter(|_| result == Ok(true));
@@ -206,18 +212,16 @@ impl Injector {
         };
         self.dirs.retain(|(open, _)| Some(*open) != target);
         let what_is = What::Now { local, entry: *entry };
+        let shown = [Shown::new(old, name, what_is.clone()), Shown::new(new, new_name, what_was)];
+        let scene = || Scene::of(Deed::Rename, shown.clone().into());
         let result = self.act_again(prepared, &[(old, name), (new, new_name)], |found| {
             let _held = (found == Names::Expired && entry.attr.is_dir())
                 .then(|| self.hold((old, name), &old_dir, &what_is));
-            let names = vec![
-                Shown::new(old, name, what_is.clone()),
-                Shown::new(new, new_name, what_was.clone()),
-            ];
-            self.act(Scene::of(Deed::Rename, names), || {
-                rustix::fs::renameat(&old_dir, name, &new_dir, new_name)
-            })
+            self.act(scene(), || rustix::fs::renameat(&old_dir, name, &new_dir, new_name))
         });
-        self.session.nodes.renamed((old, name), (new, new_name), false);
+        if result != Ok(true) {
+            scene().follow(&self.session.nodes);
+        }
         if result.is_err() {
             self.expire(old, name);
         }
@@ -239,18 +243,21 @@ impl Injector {
             let local = self.adopt((dir, name), entry);
             Shown::new(dir, name, What::Now { local, entry: *entry })
         });
+        let scene = || Scene::of(Deed::Rename, shown.clone().into());
         let result = self.act_again(prepared, &[(old, name), (new, new_name)], |found| {
             let both = [(&old_dir, entry), (&new_dir, second)].into_iter().zip(&shown);
             let _held: Vec<_> = both
                 .filter(|((_, entry), _)| found == Names::Expired && entry.attr.is_dir())
                 .map(|((dir, _), shown)| self.hold(shown.at(), dir, &shown.what))
                 .collect();
-            self.act(Scene::of(Deed::Rename, shown.clone().into()), || {
+            self.act(scene(), || {
                 let flags = RenameFlags::EXCHANGE;
                 rustix::fs::renameat_with(&old_dir, name, &new_dir, new_name, flags)
             })
         });
-        self.session.nodes.renamed((old, name), (new, new_name), true);
+        if result != Ok(true) {
+            scene().follow(&self.session.nodes);
+        }
         if result.is_err() {
             self.expire(old, name);
         }

@@ -62,13 +62,13 @@ impl ActuatorView for Past {
             Op::Unlink { name } | Op::RmDir { name } => {
                 let wanted =
                     scene.deed == Deed::Remove && scene.index(node, name.as_bytes()) == Some(0);
-                Some(done(scene, wanted))
+                Some(done(&session, scene, wanted))
             }
             Op::Rename { name, new_parent, new_name, .. } => {
                 let wanted = scene.deed == Deed::Rename
                     && scene.index(node, name.as_bytes()) == Some(0)
                     && scene.index(*new_parent, new_name.as_bytes()) == Some(1);
-                Some(done(scene, wanted))
+                Some(done(&session, scene, wanted))
             }
             Op::Open { .. } => Some(open(scene, node)),
             Op::SetAttr { .. } => Some(match scene.is_object(node) {
@@ -119,9 +119,13 @@ impl ActuatorView for Past {
 
 const REFUSED: Answer<'static> = Answer::Error(Errno::EIO);
 
-fn done(scene: &mut Scene, wanted: bool) -> Answer<'static> {
-    scene.acted |= wanted;
-    if wanted { Answer::Done } else { REFUSED }
+fn done(session: &Session, scene: &mut Scene, wanted: bool) -> Answer<'static> {
+    if !wanted {
+        return REFUSED;
+    }
+    scene.acted = true;
+    scene.follow(&session.nodes);
+    Answer::Done
 }
 
 fn lookup(

@@ -6,7 +6,7 @@
 //! [`ELSEWHERE`], that only actuators find, and no name in it is used twice. What is moved there is
 //! believed for no time, so the kernel forgets it as soon as nobody holds or watches it.
 
-use crate::nodes::LocalId;
+use crate::nodes::{LocalId, NodeTable};
 use protocol::{Attr, AttrReply, Entry, mode};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -73,6 +73,18 @@ pub enum What {
     Carried,
 }
 
+impl What {
+    /// The node that it leads to, if that is known.
+    fn local(&self) -> Option<LocalId> {
+        match self {
+            Self::Nothing | Self::Carried => None,
+            Self::Before { local, .. } | Self::Linked { local, .. } | Self::Now { local, .. } => {
+                Some(*local)
+            }
+        }
+    }
+}
+
 /// One name in the past.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -91,6 +103,19 @@ impl Shown {
     /// The name.
     pub fn at(&self) -> (LocalId, &[u8]) {
         (self.parent, &self.name)
+    }
+
+    fn is_left(&self, nodes: &NodeTable) {
+        if let Some(local) = self.what.local() {
+            nodes.left(local, self.parent, &self.name);
+        }
+    }
+
+    /// What was here is there now, unless that is out of sight.
+    fn is_found_at(&self, there: &Self, nodes: &NodeTable) {
+        if let Some(local) = self.what.local().filter(|_| there.parent != ELSEWHERE) {
+            nodes.placed(local, there.parent, &there.name);
+        }
     }
 }
 
@@ -140,6 +165,25 @@ impl Scene {
     /// Which of the names this is.
     pub fn index(&self, parent: u64, name: &[u8]) -> Option<usize> {
         self.names.iter().position(|shown| shown.parent.0 == parent && *shown.name == *name)
+    }
+
+    /// The kernel does what the scene is for: the table follows. To be called before the kernel is
+    /// answered, while it has locked the names: whoever is woken by the event and looks them up enters
+    /// what is there afterwards, and that is to stay.
+    pub fn follow(&self, nodes: &NodeTable) {
+        match (self.deed, &*self.names) {
+            (Deed::Remove, [gone]) => gone.is_left(nodes),
+            (Deed::Rename, [from, to]) => {
+                from.is_left(nodes);
+                to.is_left(nodes);
+                from.is_found_at(to, nodes);
+                // Two names are exchanged.
+                if let What::Now { .. } = to.what {
+                    to.is_found_at(from, nodes);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// What is said of the attributes of a node that is none of the table.

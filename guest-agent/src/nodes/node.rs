@@ -71,6 +71,10 @@ impl Node {
         Object { ino: self.ino, kind: self.mode & mode::IFMT, born: self.born }
     }
 
+    pub(super) fn is_dir(&self) -> bool {
+        self.mode & mode::IFMT == mode::IFDIR
+    }
+
     pub(super) fn belief(&self, local: LocalId) -> Belief {
         Belief {
             local,

@@ -72,22 +72,56 @@ fn names_follow_renames_exchanges_and_removals() {
     let file = table.found(sub, b"file", &entry(13, 4, IFREG));
     assert_eq!(names(&table, file).unwrap(), ["dir", "sub", "file"]);
 
-    table.renamed((dir, b"sub"), (LocalId::ROOT, b"moved"), false);
+    table.renamed([Some(sub), None], (dir, b"sub"), (LocalId::ROOT, b"moved"), false);
     assert_eq!(names(&table, file).unwrap(), ["moved", "file"]);
     assert_eq!(table.child(dir, b"sub"), None);
 
-    table.renamed((LocalId::ROOT, b"dir"), (LocalId::ROOT, b"moved"), true);
+    let both = [Some(dir), Some(sub)];
+    table.renamed(both, (LocalId::ROOT, b"dir"), (LocalId::ROOT, b"moved"), true);
     assert_eq!(names(&table, file).unwrap(), ["dir", "file"]);
     assert_eq!(names(&table, dir).unwrap(), ["moved"]);
 
     // The target is overwritten.
-    table.renamed((LocalId::ROOT, b"dir"), (LocalId::ROOT, b"moved"), false);
+    let over = [Some(sub), Some(dir)];
+    table.renamed(over, (LocalId::ROOT, b"dir"), (LocalId::ROOT, b"moved"), false);
     assert_eq!(names(&table, dir), None);
     assert_eq!(names(&table, file).unwrap(), ["moved", "file"]);
 
-    table.unlinked(sub, b"file");
+    table.left(file, LocalId::ROOT, b"file");
+    assert_eq!(names(&table, file).unwrap(), ["moved", "file"]);
+    table.left(file, sub, b"file");
     assert_eq!(names(&table, file), None);
     assert!(table.resolve(file).is_ok());
+}
+
+#[test]
+fn who_looks_before_the_answer_of_a_rename_or_a_removal_takes_nothing_from_what_is_there() {
+    let table = table();
+    let dir = table.found(LocalId::ROOT, b"old", &entry(11, 2, IFDIR));
+    assert_eq!(table.found(LocalId::ROOT, b"new", &entry(11, 2, IFDIR)), dir);
+    table.renamed([Some(dir), None], (LocalId::ROOT, b"old"), (LocalId::ROOT, b"new"), false);
+    assert_eq!(names(&table, dir).unwrap(), ["new"]);
+    assert_eq!(table.local(NodeId(11)), Some(dir));
+
+    let successor = table.found(LocalId::ROOT, b"new", &entry(12, 3, IFDIR));
+    table.removed(dir, LocalId::ROOT, b"new");
+    assert_eq!(table.child(LocalId::ROOT, b"new"), Some(successor));
+    assert_eq!(table.local(NodeId(12)), Some(successor));
+}
+
+#[test]
+fn a_directory_keeps_its_place_where_a_late_answer_says_otherwise() {
+    let table = table();
+    let moved = table.found(LocalId::ROOT, b"new", &entry(11, 2, IFDIR));
+    let other = table.found(LocalId::ROOT, b"old", &entry(12, 3, IFDIR));
+    assert_eq!(table.found_late(LocalId::ROOT, b"old", &entry(11, 2, IFDIR)), moved);
+    assert_eq!(names(&table, moved).unwrap(), ["new"]);
+    assert_eq!(names(&table, other).unwrap(), ["old"]);
+    // What has none takes one that is free, or that of a file.
+    let file = table.found(LocalId::ROOT, b"file", &entry(13, 4, IFREG));
+    let late = table.found_late(LocalId::ROOT, b"file", &entry(14, 5, IFDIR));
+    assert_eq!((names(&table, file), names(&table, late).unwrap().len()), (None, 1));
+    assert_eq!(table.known(moved).unwrap().lookups, 2);
 }
 
 #[test]
@@ -185,7 +219,7 @@ fn a_directory_that_the_kernel_removed_gets_a_new_number_where_it_is_found_again
     let table = table();
     let moved = entry(11, 2, IFDIR);
     let dead = table.found(LocalId::ROOT, b"old", &moved);
-    table.removed(LocalId::ROOT, b"old");
+    table.removed(dead, LocalId::ROOT, b"old");
     assert_eq!(table.local(NodeId(11)), None);
     let alive = table.found(LocalId::ROOT, b"new", &moved);
     assert_ne!(alive, dead);
@@ -196,13 +230,14 @@ fn a_directory_that_the_kernel_removed_gets_a_new_number_where_it_is_found_again
     assert_eq!(table.local(NodeId(11)), Some(alive));
 
     let target = table.found(LocalId::ROOT, b"target", &entry(12, 3, IFDIR));
-    table.renamed((LocalId::ROOT, b"new"), (LocalId::ROOT, b"target"), false);
+    let over = [Some(alive), Some(target)];
+    table.renamed(over, (LocalId::ROOT, b"new"), (LocalId::ROOT, b"target"), false);
     assert_eq!(table.local(NodeId(12)), None);
     assert_eq!(table.child(LocalId::ROOT, b"target"), Some(alive));
     assert_ne!(table.found(LocalId::ROOT, b"back", &entry(12, 3, IFDIR)), target);
     // A file does not die of a removed name.
     let file = table.found(LocalId::ROOT, b"file", &entry(13, 4, IFREG));
-    table.removed(LocalId::ROOT, b"file");
+    table.removed(file, LocalId::ROOT, b"file");
     assert_eq!(table.found(LocalId::ROOT, b"link", &entry(13, 4, IFREG)), file);
 }
 
@@ -217,7 +252,7 @@ fn what_is_below_a_directory_is_told_deepest_first() {
     let below: Vec<_> = table.below(d).into_iter().map(|(node, ..)| node).collect();
     assert_eq!(below, [f, e, g]);
     assert_eq!(table.below(f), []);
-    table.unlinked(LocalId::ROOT, b"d");
+    table.left(d, LocalId::ROOT, b"d");
     assert_eq!(table.below(d).len(), 3);
     assert_eq!(table.below(LocalId::ROOT).len(), 1);
     table.placed(d, LocalId::ROOT, b"h");

@@ -121,8 +121,10 @@ pub struct DirEntry<'a> {
 /// An open directory being listed. Implemented by each platform:
 ///
 /// - `DirStream::new(fd: OwnedFd) -> Self`: `fd` from [`open_dir`].
-/// - `position(&self) -> u64`: the cookie behind which [`peek`](DirStream::peek) goes on; 0 at first.
-/// - `seek(&mut self, cookie: u64) -> Result<()>`: to a cookie that an entry had, or 0.
+/// - `seek(&mut self, cookie: u64) -> Result<()>`: to a cookie that an entry had, or 0. To one that was
+///   taken since the last `seek`, or is to be taken next, it goes without passing over what stays,
+///   whatever was removed.
+/// - `is_long(&self) -> bool`: whether so much was taken since that it is time for the next.
 /// - `peek(&mut self) -> Result<Option<DirEntry<'_>>>`: the next entry; none at the end. The
 ///   same again until `advance`.
 /// - `advance(&mut self)`: past the entry last peeked.

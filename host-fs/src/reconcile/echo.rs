@@ -26,6 +26,11 @@ impl PlaceHash {
         Self(hasher.finish())
     }
 
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     fn at(place: &Place<'_>) -> Self {
         Self::of(place.parent, place.name.as_bytes())
     }

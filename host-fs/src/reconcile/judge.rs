@@ -273,10 +273,12 @@ impl Reconciler {
         let unborn = self.take_unborn(here);
         let origin = self.moves.land(here.hash).unwrap_or_else(|| {
             let displaced = self.displaced.take(here.hash);
+            let node = displaced.or_else(|| self.memory.at(here.dir, here.name));
             Origin {
                 at: here.owned(),
                 hash: here.hash,
-                node: displaced.or_else(|| self.memory.at(here.dir, here.name)),
+                // What the guest has forgotten has another number by now, where it is found.
+                node: node.filter(|node| self.memory.node(*node).is_some()),
                 is_displaced: displaced.is_some(),
                 is_dir: hint.is_dir,
                 unborn,

@@ -1,7 +1,9 @@
 //! Listing directories, with attributes where they are asked for.
 //!
 //! The host's own cookies go through to the guest and come back, so a directory of any size is
-//! listed without a copy of it, and what changes meanwhile neither hides nor doubles what stays.
+//! listed without a copy of it, and what changes meanwhile neither hides nor doubles what stays. What was
+//! given last is kept, for the guest may come back for a part of it: see
+//! [`DirStream`](crate::os::DirStream).
 
 use super::locate::Dir;
 use super::{Session, handle_request::Result};
@@ -27,9 +29,7 @@ impl Session {
         let open = self.state.lock().handles.dir(handle)?;
         let size = (size as usize).min(limits::MAX_PAYLOAD);
         let mut stream = open.stream.lock();
-        if stream.position() != cookie {
-            stream.seek(cookie)?;
-        }
+        stream.seek(cookie)?;
         let dir =
             self.dir_of(&open, stream.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?);
         self.fill(&mut stream, &dir, size, plus, out)
@@ -58,7 +58,9 @@ impl Session {
     ) -> Result<()> {
         self.watch(dir);
         let mut name = Vec::with_capacity(limits::MAX_NAME);
-        while let Some(raw) = stream.peek()? {
+        while !stream.is_long()
+            && let Some(raw) = stream.peek()?
+        {
             name.clear();
             name.extend_from_slice(raw.name);
             let dots = matches!(name.as_slice(), b"." | b"..");
@@ -110,11 +112,15 @@ impl Session {
 
     fn add_attributes(&self, dir: &Dir, entry: &mut DirEntry<'_>) {
         // Names that vanished meanwhile, and what cannot be looked at, come without.
-        let Ok(Some(stat)) = self.stat_name(dir, entry.name) else { return };
-        if let Ok(found) = self.entry(dir, entry.name, &stat) {
-            entry.ino = found.attr.ino;
-            entry.kind = (found.attr.kind() >> 12) as u8;
-            entry.entry = Some(found);
+        for glance in self.glances(dir, entry.name) {
+            let Ok(Some(stat)) = self.stat_name(dir, entry.name) else { return };
+            let Ok(seen) = self.entry_seen(dir, entry.name, &stat, glance) else { return };
+            if let Some(found) = seen {
+                entry.ino = found.attr.ino;
+                entry.kind = (found.attr.kind() >> 12) as u8;
+                entry.entry = Some(found);
+                return;
+            }
         }
     }
 

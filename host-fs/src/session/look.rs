@@ -2,7 +2,7 @@
 
 use super::locate::{Dir, Found, NameBuf};
 use super::{Session, handle_request::Result};
-use crate::observe::place;
+use crate::observe::{Glance, place};
 use crate::os::{self, Stat};
 use crate::ownership::{self, Record};
 use protocol::{
@@ -21,13 +21,28 @@ impl Session {
         let dir = self.dir_of_name(parent)?;
         self.check_dir(caller, &dir, AccessMask::EXEC)?;
         self.watch(&dir);
-        match self.stat_name(&dir, name.as_bytes())? {
-            Some(stat) => self.entry(&dir, name.as_bytes(), &stat).map(Ok),
-            None => {
-                self.observer().told(Place { parent, name }, None);
-                Ok(Err(self.validity(&dir.export, Some(parent), None)))
+        for glance in self.glances(&dir, name.as_bytes()) {
+            match self.stat_name(&dir, name.as_bytes())? {
+                Some(stat) => {
+                    if let Some(entry) = self.entry_seen(&dir, name.as_bytes(), &stat, glance)? {
+                        return Ok(Ok(entry));
+                    }
+                }
+                None if self.observer().told(Place { parent, name }, None, glance) => break,
+                None => {}
             }
         }
+        Ok(Err(self.validity(&dir.export, Some(parent), None)))
+    }
+
+    /// One for each time that a name is looked at, until what was seen is current when it is told: a
+    /// change of the host that was heard of in between has been told already. The last time it is told
+    /// as it is.
+    pub(super) fn glances(&self, dir: &Dir, name: &[u8]) -> impl Iterator<Item = Option<Glance>> {
+        /// Nobody changes one name so fast.
+        const TIMES: usize = 8;
+        let glance = || Some(self.observer().glance(dir.node, name));
+        (1..TIMES).map(move |_| glance()).chain([None])
     }
 
     /// Finds a path, as far as there is one.
@@ -83,18 +98,39 @@ impl Session {
 
     /// Enters what a name leads to and makes the entry for it, with one lookup.
     pub(super) fn entry(&self, dir: &Dir, name: &[u8], stat: &Stat) -> Result<Entry> {
+        self.entry_seen(dir, name, stat, None)?.ok_or(Errno::ESTALE)
+    }
+
+    /// The same for a guest that only looks. None if what was seen is not current any more.
+    pub(super) fn entry_seen(
+        &self,
+        dir: &Dir,
+        name: &[u8],
+        stat: &Stat,
+        glance: Option<Glance>,
+    ) -> Result<Option<Entry>> {
         let attr = self.attr_at(dir, name, stat);
         let identity = dir.export.identity(stat);
         let kind = stat.mode & mode::IFMT;
-        let node = self.state.lock().nodes.enter(dir.node, name, identity, kind)?;
+        let node = {
+            let state = &mut *self.state.lock();
+            // What is heard of from here on is entered behind this.
+            if glance.is_some_and(|glance| !self.observer().is_current(dir.node, name, glance)) {
+                return Ok(None);
+            }
+            state.nodes.enter(dir.node, name, identity, kind)?
+        };
         if kind == mode::IFDIR {
             self.watch_known(node);
         }
-        if let Some(at) = place(dir.node, name) {
-            self.observer().told(at, Some((node, &attr)));
+        if let Some(at) = place(dir.node, name)
+            && !self.observer().told(at, Some((node, &attr)), glance)
+        {
+            self.forget(node, 1);
+            return Ok(None);
         }
         let valid = self.validity(&dir.export, Some(dir.node), Some((node, &attr)));
-        Ok(Entry { node, attr, valid })
+        Ok(Some(Entry { node, attr, valid }))
     }
 
     /// Attributes of what a name leads to.

@@ -275,7 +275,7 @@ impl Session {
         let identity = dir.export.identity(stat);
         let kind = stat.mode & mode::IFMT;
         let node = self.state.lock().nodes.enter(dir.node, name.as_bytes(), identity, kind)?;
-        self.observer().told(Place { parent: dir.node, name }, Some((node, &attr)));
+        self.observer().told(Place { parent: dir.node, name }, Some((node, &attr)), None);
         let valid = self.validity(&dir.export, Some(dir.node), Some((node, &attr)));
         Ok(Entry { node, attr, valid })
     }

@@ -14,10 +14,11 @@
 //! makes is ignored, for the reconciler knows it already and `core` may be held. `unwatched`, `guests` and
 //! the other locks are leaves.
 
+use super::heard::Heard;
 use super::run::{Loop, Moment};
 use super::{HintSource, WatchError, WatchKey};
 use crate::export::Export;
-use crate::observe::{Act, Blind, Done, Figures, Observe, Observer};
+use crate::observe::{Act, Blind, Done, Figures, Glance, Observe, Observer};
 use crate::os;
 use crate::reconcile::Reconciler;
 use crate::session::Session;
@@ -97,6 +98,8 @@ pub struct Driver {
     pub(super) acknowledged: AtomicU64,
     pub(super) stalled: AtomicBool,
     pub(super) under_way: Mutex<VecDeque<UnderWay>>,
+    /// Written with `core` locked.
+    pub(super) heard: Heard,
 }
 
 impl Driver {
@@ -126,6 +129,7 @@ impl Driver {
             acknowledged: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             under_way: Mutex::default(),
+            heard: Heard::default(),
         });
         let shared = driver.clone();
         let run = move || {
@@ -233,11 +237,26 @@ impl Observer for Driver {
         }
     }
 
-    fn told(&self, at: Place<'_>, what: Option<(NodeId, &Attr)>) {
-        if !self.is_own_call() {
-            let wall = os::now();
-            self.core.lock().told(at, what, wall);
+    fn glance(&self, dir: NodeId, name: &[u8]) -> Glance {
+        self.heard.of(dir, name)
+    }
+
+    fn is_current(&self, dir: NodeId, name: &[u8], glance: Glance) -> bool {
+        self.heard.of(dir, name) == glance
+    }
+
+    fn told(&self, at: Place<'_>, what: Option<(NodeId, &Attr)>, glance: Option<Glance>) -> bool {
+        if self.is_own_call() {
+            return true;
         }
+        let wall = os::now();
+        let mut core = self.core.lock();
+        let (dir, name) = (at.parent, at.name.as_bytes());
+        let is_current = glance.is_none_or(|glance| self.is_current(dir, name, glance));
+        if is_current {
+            core.told(at, what, wall);
+        }
+        is_current
     }
 
     fn told_attr(&self, node: NodeId, attr: &Attr) {

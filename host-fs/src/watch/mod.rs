@@ -15,6 +15,7 @@ pub mod driver;
 #[cfg(target_os = "linux")]
 mod fanotify;
 pub mod fsevents;
+mod heard;
 #[cfg(target_os = "linux")]
 mod inotify;
 #[cfg(target_os = "linux")]

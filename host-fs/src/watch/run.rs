@@ -195,6 +195,7 @@ impl<'d> Loop<'d> {
                     let (now, dir) = (Instant::now(), hint.dir.0);
                     let echoes = {
                         let core = &mut *self.driver.core.lock();
+                        self.driver.heard.hint(&hint);
                         let before = core.counters().echoes;
                         core.hint(now, hint, &mut HostView(session));
                         core.counters().echoes - before
@@ -307,6 +308,10 @@ impl<'d> Loop<'d> {
             return true;
         }
         count(session, dir, |counters| counters.comparisons.add(1));
+        {
+            let _core = self.driver.core.lock();
+            self.driver.heard.anything();
+        }
         let names = match session.list(dir).and_then(|mut stream| all_names(&mut stream)) {
             Ok(names) => names,
             Err(Errno::ESTALE | Errno::ENOENT | Errno::ENOTDIR) => return false,

@@ -18,6 +18,8 @@ const ROUNDS: usize = 150;
 on_each_shape!(together:
     an_open_file_that_the_host_replaces_is_told_to_be_gone,
     a_folder_that_the_host_renames_to_and_fro_is_told_each_time,
+    a_folder_that_the_host_moves_away_and_back_at_once_is_told_to_be_back,
+    a_file_that_the_host_saves_by_a_link_is_told_to_be_created,
 );
 
 /// A thread that looks at some names all the time.
@@ -100,5 +102,37 @@ fn a_folder_that_the_host_renames_to_and_fro_is_told_each_time(shape: Shape) {
         fs::rename(&hosts[0], &hosts[1]).expect("a rename");
         hosts.reverse();
         hears(&mut watcher, round, ReadFlags::MOVED_TO, Some("x"));
+    }
+}
+
+fn a_folder_that_the_host_moves_away_and_back_at_once_is_told_to_be_back(shape: Shape) {
+    let share = shape.share().consistency("consistent").start();
+    let folders = ["here", "away"].map(|name| (share.host().join(name), share.mount().join(name)));
+    folders.iter().for_each(|(host, _)| fs::create_dir(host).expect("a folder"));
+    fs::create_dir(folders[0].0.join("x")).expect("a folder");
+    let mut watcher = watched(&folders[0].1, &folders[0].1.join("x"));
+    let _onlooker = Onlooker::at(folders.iter().map(|(_, guest)| guest.join("x")));
+    let [here, away] = folders.map(|(host, _)| host.join("x"));
+    for round in 0..ROUNDS {
+        fs::rename(&here, &away).expect("a rename");
+        fs::rename(&away, &here).expect("a rename");
+        hears(&mut watcher, round, ReadFlags::MOVED_TO, Some("x"));
+    }
+}
+
+fn a_file_that_the_host_saves_by_a_link_is_told_to_be_created(shape: Shape) {
+    let share = shape.share().consistency("consistent").start();
+    let folder = share.host().join("folder");
+    fs::create_dir(&folder).expect("a folder");
+    let seen = share.mount().join("folder");
+    let mut watcher = watched(&seen, &seen);
+    for round in 0..ROUNDS {
+        fs::write(folder.join("new"), "x").expect("a file");
+        hears(&mut watcher, round, ReadFlags::CLOSE_WRITE, Some("new"));
+        fs::hard_link(folder.join("new"), folder.join("saved")).expect("a link");
+        fs::remove_file(folder.join("new")).expect("a removal");
+        hears(&mut watcher, round, ReadFlags::CREATE, Some("saved"));
+        fs::remove_file(folder.join("saved")).expect("a removal");
+        hears(&mut watcher, round, ReadFlags::DELETE, Some("saved"));
     }
 }

@@ -7,6 +7,7 @@
 mod attributes;
 mod cached;
 mod data;
+mod listing;
 mod names;
 mod open;
 

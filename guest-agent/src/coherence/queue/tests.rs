@@ -103,6 +103,7 @@ fn a_job_that_does_not_end_is_given_up_with_what_waits_for_its_directory() {
     assert_eq!(dropped, ["same", "from 1 to 2"]);
     assert_eq!(seqs(&given_up.complete), [1, 2, 3]);
     assert!(!stage.push("later", &[1]), "what comes for it is dropped");
+    assert!(!stage.push("from 1 to 4", &[1, 4]));
     let look = stage.look(4000);
     assert!(look.given_up.is_empty(), "once");
 
@@ -110,12 +111,12 @@ fn a_job_that_does_not_end_is_given_up_with_what_waits_for_its_directory() {
     let (complete, lost) = stage.queue.done(0);
     assert!(complete.is_empty());
     let lost: Vec<_> = lost.iter().map(|(node, _)| node.0).collect();
-    assert_eq!(lost, [1, 2]);
+    assert_eq!(lost, [1, 2, 4], "and whatever was dropped is about");
     assert!(stage.push("after", &[1]));
     assert_eq!(stage.take(1, 4000), Some("other"));
     stage.queue.done(1);
     assert_eq!(stage.take(1, 4000), None);
-    stage.queue.compared(&[NodeId(1), NodeId(2)]);
+    stage.queue.compared(&[NodeId(1), NodeId(2), NodeId(4)]);
     assert_eq!(stage.take(1, 4000), Some("after"));
 }
 

@@ -115,7 +115,7 @@ fn list(view: &View<'_>, dir: LocalId, size: u32, plus: bool, listing: &[u8]) ->
             Some(entry) if full || !plus => view.leftovers.give_back(entry.node, 1),
             Some(entry) => {
                 view.is_asked_for(dir, dirent.name);
-                let local = view.nodes.found(dir, dirent.name, &entry);
+                let local = view.looked_up(dir, dirent.name, &entry);
                 out.push(&dirent, Some(&view.entry(local, &entry)));
             }
             // Without a number the kernel takes the name alone.

@@ -14,6 +14,7 @@ mod nodes;
 
 pub(crate) use dirs::take_ahead;
 pub(crate) use files::drop_set_id;
+pub(crate) use names::led_to;
 
 use super::abi;
 use super::reply::{self, Answer};
@@ -62,11 +63,24 @@ pub struct View<'m> {
     /// Whether a change came while the request was under way, or waits for its injection: what the
     /// answer says may be older, or newer than the kernel may know yet.
     pub overtaken: bool,
+    /// What the names of the request [led to](led_to) before it was made.
+    pub before: Before,
     /// Where leftovers go.
     pub leftovers: &'m dyn Leftovers,
 }
 
+/// The node under the name that a request is about, and under the new one of a rename.
+pub type Before = [Option<LocalId>; 2];
+
 impl View<'_> {
+    /// The kernel is told what a name leads to.
+    fn looked_up(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
+        match self.overtaken {
+            true => self.nodes.found_late(parent, name, entry),
+            false => self.nodes.found(parent, name, entry),
+        }
+    }
+
     /// An entry, to be believed by the kernel as long as the server says, unless it may be old.
     fn entry(&self, local: LocalId, entry: &Entry) -> abi::EntryOut {
         let valid = if self.overtaken { Validity::NONE } else { entry.valid };

@@ -1,9 +1,9 @@
 //! Names in directories: look up, make, link, remove, rename.
 
-use super::{Finish, Need, Stop, View};
+use super::{Before, Finish, Need, Stop, View};
 use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
-use crate::nodes::LocalId;
+use crate::nodes::{LocalId, NodeTable};
 use protocol::{Errno, Name, RenameFlags, Reply, Request as Ask};
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
@@ -58,6 +58,21 @@ fn open_first(view: &View<'_>, dir: u64, name: Name<'_>) -> Result<(), Stop> {
     }
 }
 
+/// What the names of a request lead to, before it is made.
+pub(crate) fn led_to(nodes: &NodeTable, request: &Request<'_>) -> Before {
+    let dir = LocalId(request.node());
+    match &request.operation {
+        Op::Lookup { name } | Op::Unlink { name } | Op::RmDir { name } => {
+            [nodes.child(dir, name.as_bytes()), None]
+        }
+        Op::Rename { name, new_parent, new_name, .. } => [
+            nodes.child(dir, name.as_bytes()),
+            nodes.child(LocalId(*new_parent), new_name.as_bytes()),
+        ],
+        _ => [None; 2],
+    }
+}
+
 pub(super) fn finish<'r>(
     view: &View<'_>,
     request: &Request<'_>,
@@ -67,7 +82,7 @@ pub(super) fn finish<'r>(
     let answer = match (&request.operation, reply) {
         (Op::Lookup { name }, Reply::Entry { entry }) => {
             view.is_asked_for(parent, name.as_bytes());
-            let local = view.nodes.found(parent, name.as_bytes(), entry);
+            let local = view.looked_up(parent, name.as_bytes(), entry);
             Answer::Entry(view.entry(local, entry))
         }
         (
@@ -83,11 +98,15 @@ pub(super) fn finish<'r>(
         }
         (Op::Lookup { name }, Reply::NoEntry { entry_ms }) => {
             view.is_asked_for(parent, name.as_bytes());
-            view.nodes.unlinked(parent, name.as_bytes());
+            if let Some(gone) = view.before[0].filter(|_| !view.overtaken) {
+                view.nodes.left(gone, parent, name.as_bytes());
+            }
             reply::no_entry(view.believed(*entry_ms))
         }
         (Op::Unlink { name } | Op::RmDir { name }, Reply::Removed { dir }) => {
-            view.nodes.removed(parent, name.as_bytes());
+            if let Some(gone) = view.before[0] {
+                view.nodes.removed(gone, parent, name.as_bytes());
+            }
             view.told_dir(parent, dir);
             Answer::Done
         }
@@ -98,7 +117,7 @@ pub(super) fn finish<'r>(
             let exchange = flags & RenameFlags::EXCHANGE.bits() != 0;
             let new_parent = LocalId(*new_parent);
             let (from, to) = ((parent, name.as_bytes()), (new_parent, new_name.as_bytes()));
-            view.nodes.renamed(from, to, exchange);
+            view.nodes.renamed(view.before, from, to, exchange);
             view.told_dir(parent, old_dir);
             view.told_dir(new_parent, new_dir);
             Answer::Done

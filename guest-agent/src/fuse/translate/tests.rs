@@ -55,6 +55,7 @@ impl Bench {
             maps_direct: true,
             arrivals: 1,
             overtaken: false,
+            before: [None; 2],
             leftovers: &self.kept,
         }
     }
@@ -404,4 +405,26 @@ fn a_created_file_is_known_and_open() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn an_answer_that_a_change_has_overtaken_takes_no_directory_its_place() {
+    let bench = Bench::new(Consistency::Cached);
+    let dir = bench.nodes.found(LocalId::ROOT, b"d", &entry(101, 2, mode::IFDIR | 0o755));
+    let lookup = message(op::LOOKUP, 1, &[b"d\0"]);
+    let told = |overtaken, before, reply: &Reply<'_>| {
+        let view = View { overtaken, before: [before, None], ..bench.view() };
+        let answer = finish(&view, &parse(&lookup), 0, reply);
+        assert!(matches!(answer, Finish::Answer(_)), "{answer:?}");
+        bench.nodes.child(LocalId::ROOT, b"d")
+    };
+    let none = Reply::NoEntry { entry_ms: Validity::LEASED };
+    assert_eq!(told(true, Some(dir), &none), Some(dir));
+    // It came there while the server was asked.
+    assert_eq!(told(false, None, &none), Some(dir));
+    let other = Reply::Entry { entry: entry(102, 3, mode::IFDIR | 0o755) };
+    assert_eq!(told(true, Some(dir), &other), Some(dir));
+    assert_ne!(told(false, Some(dir), &other), Some(dir));
+    let other = bench.nodes.child(LocalId::ROOT, b"d");
+    assert_eq!(told(false, other, &none), None);
 }

@@ -87,6 +87,46 @@ fn without_a_scene_the_thread_is_like_any_other() {
 }
 
 #[test]
+fn who_is_woken_by_a_rename_finds_the_names_as_they_are_after_it() {
+    let session = session();
+    let past = Past::new(&session);
+    let dir = |node| {
+        let attr = Attr { ino: node, mode: mode::IFDIR | 0o755, ..Attr::default() };
+        Entry { node: protocol::NodeId(node), attr, valid: Validity::NONE }
+    };
+    let root = LocalId(NODE);
+    let moved = session.nodes.found(root, b"old", &dir(7));
+    let names = vec![
+        Shown::new(root, b"old", What::Now { local: moved, entry: dir(7) }),
+        Shown::new(root, b"new", What::Nothing),
+    ];
+    past.enter(Scene::of(Deed::Rename, names));
+    let rename = [abi::RenameIn { newdir: NODE }.as_bytes(), b"old\0new\0"].concat();
+    assert_eq!(ask(&past, abi::opcode::RENAME, NODE, &rename), Some(Answer::Done));
+    let child = |name: &[u8]| session.nodes.child(root, name);
+    assert_eq!((child(b"old"), child(b"new")), (None, Some(moved)));
+    assert_eq!(past.leave(), (true, None));
+
+    // The same for what is moved out of sight, and for a removal.
+    let there = name_elsewhere();
+    let names = vec![
+        Shown::new(root, b"new", What::Before { local: moved, attr: dir(7).attr }),
+        Shown::new(ELSEWHERE, &there, What::Nothing),
+    ];
+    past.enter(Scene::of(Deed::Rename, names));
+    let rename = abi::RenameIn { newdir: ELSEWHERE.0 };
+    let rename = [rename.as_bytes(), b"new\0", &there, b"\0"].concat();
+    assert_eq!(ask(&past, abi::opcode::RENAME, NODE, &rename), Some(Answer::Done));
+    assert_eq!((child(b"new"), session.nodes.path(moved)), (None, None));
+    past.leave();
+    let removed = session.nodes.found(root, b"gone", &dir(8));
+    let what = What::Before { local: removed, attr: dir(8).attr };
+    past.enter(Scene::of(Deed::Remove, vec![Shown::new(root, b"gone", what)]));
+    assert_eq!(ask(&past, abi::opcode::RMDIR, NODE, b"gone\0"), Some(Answer::Done));
+    assert_eq!(child(b"gone"), None);
+}
+
+#[test]
 fn a_made_up_node_is_none_of_the_table() {
     let session = session();
     let (one, other) = (made_up(), made_up());

@@ -43,9 +43,9 @@ impl DirStream {
         Self { fd, read: None, position: 0 }
     }
 
-    /// The cookie behind which [`peek`](Self::peek) goes on.
-    pub fn position(&self) -> u64 {
-        self.position
+    /// Never: all was read before.
+    pub fn is_long(&self) -> bool {
+        false
     }
 
     /// Goes to a cookie.

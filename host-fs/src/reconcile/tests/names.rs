@@ -312,3 +312,15 @@ fn what_is_moved_away_and_back_leaves_and_returns() {
     scene.pass(Duration::from_secs(1));
     said!(scene, "moved out a=10", "moved in a=10");
 }
+
+#[test]
+fn what_the_guest_saw_where_it_is_now_and_forgot_is_renamed_nevertheless() {
+    let mut scene = Scene::with(&["f"]);
+    scene.host.rename((ROOT, "f"), (SUB, "g"));
+    let attr = scene.host.names[&(SUB.0, b"g".to_vec())];
+    scene.tell(SUB, "g", &attr);
+    scene.core.forgotten(NodeId(10));
+    scene.host.known.remove(&10);
+    scene.moved((ROOT, "f"), (SUB, "g"), 7);
+    said!(scene, "renamed f to sub/g=10");
+}

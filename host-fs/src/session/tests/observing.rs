@@ -1,11 +1,12 @@
 //! What the observer is told, and in which order.
 
-use crate::observe::{Act, Done, Observe, Observer};
+use crate::observe::{Act, Done, Glance, Observe, Observer};
 use crate::session::Session;
 use crate::test_utils::{Host, Test, name};
 use parking_lot::Mutex;
 use protocol::{Attr, Errno, NodeId, OpenFlags, Place, Request};
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 /// Writes down what it hears.
@@ -28,9 +29,10 @@ impl Observer for Arc<Scribe> {
         self.0.lock().push(format!("watch {}", same.ok() == known));
     }
 
-    fn told(&self, at: Place<'_>, what: Option<(NodeId, &Attr)>) {
+    fn told(&self, at: Place<'_>, what: Option<(NodeId, &Attr)>, _: Option<Glance>) -> bool {
         let what = if what.is_some() { "" } else { "no " };
         self.0.lock().push(format!("told {what}{}", at.name.as_bytes().escape_ascii()));
+        true
     }
 
     fn will(&self, act: &Act<'_>) {
@@ -132,5 +134,82 @@ fn what_the_host_renamed_is_found_when_the_session_is_told() -> Test {
     assert_eq!(looked.and_then(|looked| looked.node), Some(dir));
     guest.session.removed(dir, at("moved"));
     assert_eq!(guest.session.place_of(dir), None);
+    Ok(())
+}
+
+/// Has the host rename `old` to `new` in the midst of a lookup, and hears of it before that is told.
+#[derive(Default)]
+struct Rival {
+    session: Mutex<Weak<Session>>,
+    /// The folder, and the node, until the host has done so.
+    armed: Mutex<Option<(PathBuf, NodeId)>>,
+    heard: Mutex<Option<NodeId>>,
+    /// Before the name is entered, rather than when it is told.
+    early: bool,
+}
+
+impl Rival {
+    fn rename(&self) -> bool {
+        let Some((folder, node)) = self.armed.lock().take() else { return true };
+        let renamed = std::fs::rename(folder.join("old"), folder.join("new"));
+        *self.heard.lock() = renamed.is_ok().then_some(node);
+        false
+    }
+
+    fn note(&self, dir: NodeId) {
+        let Some(node) = self.heard.lock().take() else { return };
+        let at = |text| Place { parent: dir, name: name(text) };
+        if let Some(session) = self.session.lock().upgrade() {
+            session.renamed(node, at("old"), at("new"), None);
+        }
+    }
+}
+
+impl Observe for Arc<Rival> {
+    fn observer(&self, session: &Arc<Session>) -> Arc<dyn Observer> {
+        *self.session.lock() = Arc::downgrade(session);
+        Arc::new(self.clone())
+    }
+}
+
+impl Observer for Arc<Rival> {
+    fn before_read(&self, _dir: NodeId, _fd: BorrowedFd<'_>) {}
+
+    fn glance(&self, dir: NodeId, _name: &[u8]) -> Glance {
+        self.note(dir);
+        Glance::default()
+    }
+
+    fn is_current(&self, _dir: NodeId, _name: &[u8], _glance: Glance) -> bool {
+        !self.early || self.rename()
+    }
+
+    fn told(&self, at: Place<'_>, _: Option<(NodeId, &Attr)>, _: Option<Glance>) -> bool {
+        let is_current = self.early || self.rename();
+        self.note(at.parent);
+        is_current
+    }
+}
+
+#[test]
+fn what_was_seen_before_a_change_that_is_told_already_is_looked_at_again() -> Test {
+    for early in [true, false] {
+        let rival = Arc::new(Rival { early, ..Rival::default() });
+        let observe: Arc<dyn Observe> = Arc::new(rival.clone());
+        let host = Host::with_options(|_| {}, |_, options| options.observe = Some(observe));
+        std::fs::create_dir(host.path("old"))?;
+        std::fs::write(host.path("old/file"), "x")?;
+        let guest = host.guest();
+        let dir = guest.lookup(guest.root, "old")?.node;
+        *rival.armed.lock() = Some((host.path(""), dir));
+        assert_eq!(guest.lookup(guest.root, "old"), Err(Errno::ENOENT));
+        // It is found by the name that it has, although the guest has not looked there.
+        guest.session.server.dirs.clear(guest.session.id);
+        assert_eq!(guest.session.place_of(dir), Some((guest.root, b"new"[..].into())));
+        assert!(guest.session.look(dir, b"file")?.is_some());
+        // The lookup that was not told counts for nothing.
+        guest.session.give_back(dir, 1);
+        assert!(!guest.session.knows(dir));
+    }
     Ok(())
 }
