@@ -1,21 +1,19 @@
 //! The way to a server over a stream: connecting, the handshake, requests out, replies and notices
 //! in, and connecting again when the server has gone.
 //!
-//! One thread reads. Requests are written by whoever makes them, under one lock, with the payload
-//! straight from where it lies.
+//! One thread reads. Requests are written by whoever makes them, a large payload straight from where it
+//! lies; see [`Joiner`].
 
 use crate::client::{Client, Disconnected, Transport};
-use parking_lot::Mutex;
 use protocol::handshake::{Features, Handshake, Hello, MAGIC, MIN_VERSION, VERSION};
+use protocol::joiner::{Joiner, SendError};
 use protocol::splitter::{Frame, ReadError, Splitter};
-use protocol::{
-    Address, Caller, DecodeError, FrameHeader, Notice, Reply, Request, Tag, Text, frame,
-};
+use protocol::{Address, Caller, DecodeError, FrameHeader, Notice, Reply, Request, Tag, Text};
 use rustix::net::Shutdown;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -112,18 +110,21 @@ fn reconnect(address: &Address, client: &Client) -> Connection {
 /// The sending half.
 struct Sender {
     stream: File,
-    turn: Mutex<()>,
+    joiner: Joiner,
     closed: AtomicBool,
 }
 
 impl Sender {
     fn send(&self, head: &[u8], payload: &[u8]) -> io::Result<()> {
-        let _turn = self.turn.lock();
         if self.closed.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let mut stream = &self.stream;
-        frame::send(head, payload, |rest| retry(|| stream.write_vectored(rest)))
+        let write = |rest: &[IoSlice<'_>]| retry(|| stream.write_vectored(rest));
+        self.joiner.send(head, payload, write).map_err(|error| match error {
+            SendError::Broken => io::ErrorKind::NotConnected.into(),
+            SendError::Io(error) => error,
+        })
     }
 
     fn close(&self) {
@@ -182,7 +183,7 @@ impl Connection {
         timeout(Timeout::Recv, Some(HELLO_TIMEOUT))?;
         let sender = Sender {
             stream: stream.try_clone().map_err(io)?,
-            turn: Mutex::new(()),
+            joiner: Joiner::default(),
             closed: AtomicBool::new(false),
         };
         let mut connection = Self {

@@ -5,6 +5,7 @@
 //! bytes.
 
 mod connection;
+mod pace;
 mod stream;
 mod turns;
 

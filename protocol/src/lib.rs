@@ -97,8 +97,8 @@
 //!
 //! # Encoding
 //! See [codec] for fields, [frame] for frames and [message] for the opcodes and fields of every
-//! message. There is no padding and no alignment. [`Address`] and [splitter] are no part of the
-//! protocol: they are what both ends of this implementation share on the way to it.
+//! message. There is no padding and no alignment. [`Address`], [joiner] and [splitter] are no part of
+//! the protocol: they are what both ends of this implementation share on the way to it.
 //!
 #![doc = include_str!("../EXAMPLE.md")]
 #![forbid(unsafe_code)]
@@ -112,6 +112,7 @@ pub mod frame;
 pub mod guest;
 pub mod handshake;
 mod id;
+pub mod joiner;
 pub mod limits;
 pub mod listing;
 pub mod message;

@@ -59,9 +59,9 @@ impl Default for Splitter {
 }
 
 impl Splitter {
-    /// Whether bytes of a next frame are already here.
-    pub fn has_buffered(&self) -> bool {
-        self.start < self.end
+    /// How many bytes of next frames are already here.
+    pub fn buffered(&self) -> usize {
+        self.end - self.start
     }
 
     /// Reads the next frame into `frame`. `read` fills some of a slice and returns how much; zero
@@ -84,7 +84,7 @@ impl Splitter {
                 self.start = 0;
             }
             match read(&mut self.buffer[self.end..]).map_err(ReadError::Io)? {
-                0 if self.has_buffered() => return Err(ReadError::Decode(DecodeError::Truncated)),
+                0 if self.buffered() > 0 => return Err(ReadError::Decode(DecodeError::Truncated)),
                 0 => return Err(ReadError::Closed),
                 n => self.end += n,
             }

@@ -84,10 +84,7 @@ impl HintSource for Linux {
     }
 
     fn wait(&self, timeout: Option<Duration>, out: &mut Vec<Report>) -> io::Result<()> {
-        let timeout = timeout.map(|time| Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: time.subsec_nanos().into(),
-        });
+        let timeout = timeout.map(timespec);
         let fanotify = self.fanotify.as_ref().map_or(self.wake.as_fd(), Fanotify::queue);
         let mut fds = [self.wake.as_fd(), self.inotify.queue(), fanotify]
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -108,8 +105,20 @@ impl HintSource for Linux {
         if inotify { self.inotify.drain(BATCH, out) } else { Ok(()) }
     }
 
+    fn gather(&self, time: Duration) {
+        // Who wakes us ends this, and then the next wait. An error only means that nothing piles up.
+        _ = poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], Some(&timespec(time)));
+    }
+
     fn wake(&self) {
         // Fails only where the counter is full, and then the waiter is awake.
         _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
     }
 }

@@ -163,6 +163,12 @@ pub trait HintSource: Send + Sync {
     /// The source is beyond repair: nothing is watched any more.
     fn wait(&self, timeout: Option<Duration>, out: &mut Vec<Report>) -> io::Result<()>;
 
+    /// Lets reports pile up for so long, unless [`wake`](Self::wake) is called meanwhile. A source
+    /// that gathers them by itself does nothing.
+    fn gather(&self, time: Duration) {
+        let _ = time;
+    }
+
     /// Ends the present or next [`wait`](Self::wait), from any thread.
     fn wake(&self);
 }

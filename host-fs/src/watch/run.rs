@@ -4,8 +4,14 @@
 //! Hints are read as they come and kept, bounded by `BACKLOG`; beyond it, and where the source
 //! itself lost some, every lease is broken first, every directory is told to be in doubt and compared
 //! again. Only then are the leases given back.
+//!
+//! A guest at work hears itself: every file that it makes brings hints, to be dropped. After a batch
+//! that held nothing else, hints gather for `GATHER` before the next is read, so that this thread does
+//! not wake up for each. A change of the host waits no longer than that, and only behind such a batch.
 
 mod scarce;
+#[cfg(test)]
+mod tests;
 
 use super::driver::{Driver, UnderWay};
 use super::{Doer, Report, WatchKey};
@@ -30,6 +36,12 @@ const ROUND: usize = 256;
 const COMPARE_ROUND: usize = 1024;
 /// Most bytes of changes in one notice, well below [`limits::MAX_FRAME`].
 const NOTICE_BYTES: usize = limits::MAX_FRAME / 2;
+
+/// How long hints gather behind a batch of mere echoes. The kernel's queues hold 16,384 events: eight
+/// a microsecond would have to come for one to run over meanwhile.
+const GATHER: Duration = Duration::from_millis(2);
+/// Echoes taken off at once, under one lock that requests want as well.
+const ECHO_ROUND: usize = 32;
 
 /// Directories out of sight that are remembered.
 const MOST_AWAY: usize = 256;
@@ -93,6 +105,8 @@ pub(super) struct Loop<'d> {
     driver: &'d Driver,
     backlog: VecDeque<Report>,
     pending: VecDeque<OwnedChange>,
+    /// What was read last held only echoes of the guest's own work, as far as it is judged.
+    mere_echoes: bool,
     /// Directories that were moved out of sight, and when.
     away: VecDeque<(NodeId, Moment)>,
     /// When nothing was left to be read or judged.
@@ -112,6 +126,7 @@ impl<'d> Loop<'d> {
             driver,
             backlog: VecDeque::new(),
             pending: VecDeque::new(),
+            mere_echoes: false,
             away: VecDeque::new(),
             clean: Moment::now(),
             compared: Instant::now(),
@@ -133,12 +148,22 @@ impl<'d> Loop<'d> {
                 reports.push(Report::Overflow);
             }
             let Some(session) = self.driver.session.upgrade() else { return };
-            if self.backlog.is_empty() && !reports.contains(&Report::Overflow) {
-                self.clean = Moment::now();
+            if self.backlog.is_empty() {
+                self.mere_echoes = !reports.is_empty();
+                if !reports.contains(&Report::Overflow) {
+                    self.clean = Moment::now();
+                }
             }
             self.keep(&mut reports);
             self.round(&session);
             self.share_out(&session);
+            drop(session);
+            // Whatever is due by then, or may be sent, comes first.
+            let is_done =
+                self.backlog.is_empty() && self.timeout().is_none_or(|time| time >= GATHER);
+            if self.mere_echoes && is_done {
+                self.driver.source.gather(GATHER);
+            }
         }
         trace!("the watching thread ends");
     }
@@ -178,7 +203,12 @@ impl<'d> Loop<'d> {
             if !self.pending.is_empty() || !self.driver.may_send() {
                 return;
             }
+            if self.take_echoes(session) {
+                continue;
+            }
             let Some(report) = self.backlog.pop_front() else { break };
+            // Where nobody says who did it, what is no news is taken for an echo.
+            self.mere_echoes &= matches!(&report, Report::Hint(hint) if hint.by != Doer::Another && !is_parent(hint.dir));
             match report {
                 Report::Hint(hint) if is_parent(hint.dir) => {
                     let name = hint.name.as_deref().unwrap_or_default();
@@ -223,6 +253,40 @@ impl<'d> Loop<'d> {
             let dirs = self.driver.core.lock().beneath(dir);
             self.compare(session, &dirs, left.since(), Again::default());
         }
+    }
+
+    /// Takes echoes off that stand in front, of one directory, for which nothing has to be looked at.
+    /// Tells whether there were any.
+    fn take_echoes(&mut self, session: &Session) -> bool {
+        // What the guest did through one mount is news for the other.
+        if self.driver.has_several_mounts() {
+            return false;
+        }
+        let is_echo = |report: &Report| match report {
+            Report::Hint(hint) if hint.by == Doer::Ourselves && !is_parent(hint.dir) => {
+                Some(hint.dir)
+            }
+            _ => None,
+        };
+        let Some(WatchKey(dir)) = self.backlog.front().and_then(is_echo) else { return false };
+        let others = self.backlog.iter().position(|other| is_echo(other) != Some(WatchKey(dir)));
+        let echoes = others.unwrap_or(self.backlog.len()).min(ECHO_ROUND);
+        let known = {
+            let (now, core) = (Instant::now(), &mut *self.driver.core.lock());
+            let before = core.counters().echoes;
+            for report in self.backlog.drain(..echoes) {
+                trace!(?report, "own");
+                if let Report::Hint(hint) = report {
+                    core.hint(now, hint, &mut HostView(session));
+                }
+            }
+            core.counters().echoes - before
+        };
+        count(session, dir, |counters| {
+            counters.hints.add(echoes as u64);
+            counters.echoes.add(known);
+        });
+        true
     }
 
     fn ended(&mut self, session: &Session, WatchKey(dir): WatchKey) {
@@ -345,6 +409,7 @@ impl<'d> Loop<'d> {
                 self.away.truncate(MOST_AWAY);
             }
         }
+        self.mere_echoes &= found.is_empty();
         self.pending.extend(found);
     }
 

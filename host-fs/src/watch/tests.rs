@@ -170,3 +170,18 @@ fn fanotify_knows_who_did_it() {
     let by: Vec<_> = scene.hints(2).into_iter().map(|hint| hint.by).collect();
     assert_eq!(by, [Doer::Ourselves, Doer::Another]);
 }
+
+#[test]
+fn gathering_ends_when_the_waiter_is_woken_and_so_does_the_next_wait() {
+    each_source(|scene| {
+        scene.source.wake();
+        let begun = Instant::now();
+        scene.source.gather(Duration::from_secs(60));
+        let mut out = Vec::new();
+        scene.source.wait(Some(Duration::from_secs(60)), &mut out).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        fs::write(scene.dir.path().join("f"), "x").unwrap();
+        scene.source.gather(Duration::from_millis(1));
+        assert!(!scene.hints(1).is_empty(), "what came meanwhile is there");
+    });
+}

@@ -1,12 +1,14 @@
 //! One connected agent: the handshake, frames in, replies and notices out.
 //!
 //! Each connection has a few threads that take [turns](super::turns) at the stream: whoever has the
-//! turn reads one frame, passes the turn on, carries the request out and writes the reply itself. So a
-//! request costs no hand-over between threads, requests overtake each other, and a peer can occupy no
-//! more than `MAX_WORKERS` threads.
+//! turn reads one frame, passes the turn on, carries the request out and writes the reply itself. What
+//! ends within microseconds, by its kind and by the [pace](super::pace) of those before it, is carried
+//! out before the turn is passed on. So a request costs no hand-over between threads, requests overtake
+//! each other, and a peer can occupy no more than `MAX_WORKERS` threads.
 //!
 //! Lock order: none of the locks is held while another is taken.
 
+use super::pace::Pace;
 use super::spawn;
 use super::stream::Stream;
 use super::turns::Turns;
@@ -16,19 +18,25 @@ use parking_lot::Mutex;
 use protocol::handshake::{
     self, Features, Handshake, MAGIC, MIN_VERSION, Refuse, RefuseReason, VERSION, Welcome,
 };
+use protocol::joiner::{Joiner, SendError};
 use protocol::splitter::{Frame, ReadError, Splitter};
-use protocol::{DecodeError, Notice, Reply, Request, Tag, Text, frame, limits};
+use protocol::{DecodeError, Notice, Reply, Request, Tag, Text, limits};
 use rustc_hash::FxHashSet;
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
 /// Most threads that serve one connection.
 const MAX_WORKERS: usize = 16;
+/// Most bytes that are read or written by whoever reads the request: copying more takes longer than
+/// waking another thread.
+const SMALL: usize = 64 * 1024;
+/// Bytes of a few requests that one thread carries out sooner than another is awake.
+const FEW: usize = 512;
 /// How long a peer may take to say hello, and to take a reply, before it is given up.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,9 +62,10 @@ pub(super) enum ConnectionError {
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
     turns: Turns,
+    pace: Pace,
     /// Of whoever has the turn.
     incoming: Mutex<Splitter>,
-    outgoing: Mutex<()>,
+    outgoing: Joiner,
     in_flight: Mutex<FxHashSet<Tag>>,
     /// Threads that serve it.
     workers: AtomicUsize,
@@ -72,8 +81,9 @@ impl Connection {
         Self {
             stream,
             turns: Turns::default(),
+            pace: Pace::default(),
             incoming: Mutex::default(),
-            outgoing: Mutex::new(()),
+            outgoing: Joiner::default(),
             in_flight: Mutex::default(),
             workers: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -164,7 +174,7 @@ impl Connection {
     ) -> Result<Option<bool>, ConnectionError> {
         let mut incoming = self.incoming.lock();
         let Some(header) = self.read_frame(&mut incoming, frame)? else { return Ok(None) };
-        let more = incoming.has_buffered();
+        let more = incoming.buffered();
         drop(incoming);
         let (caller, request) = Request::decode(header.opcode, frame.body())?;
         let tag = header.tag;
@@ -177,14 +187,19 @@ impl Connection {
                 return Err(ConnectionError::TagInUse(tag));
             }
         }
-        let responder = SocketResponder { connection: self.clone(), tag };
+        let mut responder = SocketResponder { connection: self.clone(), tag, begun: None };
         if must_keep_order(&request) {
             session.handle(tag, &caller, &request, responder);
             return Ok(Some(true));
         }
-        // A lone peer waits for this answer: waking another thread would only delay it.
-        if is_quick(&request) && !more {
-            let (between, somebody_waits) = self.turns.begin();
+        let begun = Instant::now();
+        let is_brief = is_brief(&request);
+        if is_brief {
+            responder.begun = Some(begun);
+        }
+        // With much more to read at once, others have something to do as well.
+        if is_brief && more <= FEW && self.pace.is_quick() {
+            let (between, somebody_waits) = self.turns.begin(begun);
             if !somebody_waits {
                 self.add_worker(session);
             }
@@ -236,16 +251,18 @@ impl Connection {
 
     /// Sends one frame. A peer that does not take it within [`SEND_TIMEOUT`] is given up.
     fn send(&self, head: &[u8], payload: &[u8]) -> io::Result<()> {
-        let _turn = self.outgoing.lock();
         if self.closed.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let result = frame::send(head, payload, |rest| retry(|| self.stream.write_vectored(rest)));
-        if let Err(error) = &result {
-            debug!(%error, "cannot send");
-            self.close();
-        }
-        result
+        let write = |rest: &[IoSlice<'_>]| retry(|| self.stream.write_vectored(rest));
+        self.outgoing.send(head, payload, write).map_err(|error| match error {
+            SendError::Broken => io::ErrorKind::NotConnected.into(),
+            SendError::Io(error) => {
+                debug!(%error, "cannot send");
+                self.close();
+                error
+            }
+        })
     }
 
     pub fn close(&self) {
@@ -268,10 +285,15 @@ impl NoticeSink for Connection {
 struct SocketResponder {
     connection: Arc<Connection>,
     tag: Tag,
+    /// When it was begun, if that tells the pace.
+    begun: Option<Instant>,
 }
 
 impl Responder for SocketResponder {
     fn respond(self, reply: &Reply<'_>) {
+        if let Some(begun) = self.begun {
+            self.connection.pace.took(begun.elapsed());
+        }
         self.connection.in_flight.lock().remove(&self.tag);
         HEAD.with_borrow_mut(|head| {
             reply.encode(self.tag, head);
@@ -282,16 +304,22 @@ impl Responder for SocketResponder {
 }
 
 /// Whether a request ends within microseconds unless the disk is slow.
-fn is_quick(request: &Request<'_>) -> bool {
-    matches!(
-        request,
-        Request::Lookup { .. }
-            | Request::GetAttr { .. }
-            | Request::ReadLink { .. }
-            | Request::Open { .. }
-            | Request::OpenDir { .. }
-            | Request::GetXattr { .. }
-    )
+fn is_brief(request: &Request<'_>) -> bool {
+    match request {
+        Request::Read { size, .. }
+        | Request::ReadDir { size, .. }
+        | Request::List { size, .. } => *size as usize <= SMALL,
+        Request::Write { data, .. } => data.0.len() <= SMALL,
+        // These wait for the disk, move much, or do much at once.
+        Request::Fsync { .. }
+        | Request::SyncFs { .. }
+        | Request::Fallocate { .. }
+        | Request::CopyRange { .. }
+        | Request::Walk { .. }
+        | Request::Attach { .. }
+        | Request::Detach { .. } => false,
+        _ => true,
+    }
 }
 
 /// Whether a request must be carried out before the next is read: what is not answered, since the

@@ -38,9 +38,18 @@ struct State {
     begun: u64,
     /// Threads that wait.
     waiting: usize,
-    /// One of them looks at the time.
-    watched: bool,
+    /// Whether one of them looks at the time.
+    watch: Watch,
     closed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Watch {
+    #[default]
+    Nobody,
+    /// One is woken up to do so.
+    Called,
+    Somebody,
 }
 
 /// A request that is carried out in between.
@@ -67,13 +76,17 @@ impl Turns {
                 break true;
             }
             let busy = state.between.is_some() || state.begun != seen;
-            if busy && !state.watched {
-                state.watched = true;
+            if busy && state.watch != Watch::Somebody {
+                state.watch = Watch::Somebody;
                 seen = state.begun;
                 self.free.wait_for(&mut state, LONG);
-                state.watched = false;
+                state.watch = Watch::Nobody;
             } else {
                 self.free.wait(&mut state);
+                // Whoever was called is awake, and does what there is to do, if not this one.
+                if state.watch == Watch::Called {
+                    state.watch = Watch::Nobody;
+                }
             }
         };
         state.waiting -= 1;
@@ -88,14 +101,20 @@ impl Turns {
         self.wake_one(&state)
     }
 
-    /// Something is to be carried out in between, before [`resume`](Self::resume). Tells also whether
-    /// somebody waits who could take over.
+    /// Something is to be carried out in between from `now` on, before [`resume`](Self::resume). Tells
+    /// also whether somebody waits who could take over.
     #[must_use]
-    pub fn begin(&self) -> (Between, bool) {
+    pub fn begin(&self, now: Instant) -> (Between, bool) {
         let mut state = self.state.lock();
         state.begun += 1;
-        state.between = Some((state.begun, Instant::now()));
-        let waits = if state.watched { true } else { self.wake_one(&state) };
+        state.between = Some((state.begun, now));
+        let waits = match state.watch {
+            Watch::Nobody => self.wake_one(&state),
+            Watch::Called | Watch::Somebody => true,
+        };
+        if waits && state.watch == Watch::Nobody {
+            state.watch = Watch::Called;
+        }
         (Between(state.begun), waits)
     }
 
@@ -147,7 +166,7 @@ mod tests {
     fn what_is_quick_keeps_the_turn() {
         let turns = Turns::default();
         assert!(turns.take());
-        let (between, waits) = turns.begin();
+        let (between, waits) = turns.begin(Instant::now());
         assert!(!waits);
         assert!(turns.resume(between));
     }
@@ -162,11 +181,11 @@ mod tests {
             while turns.state.lock().waiting == 0 {
                 thread::yield_now();
             }
-            let (slow, waits) = turns.begin();
+            let (slow, waits) = turns.begin(Instant::now());
             assert!(waits);
             assert_eq!(taken.recv_timeout(SOON), Ok(true), "the turn is taken away");
             // The other one is at something quick itself by now.
-            let (other, _) = turns.begin();
+            let (other, _) = turns.begin(Instant::now());
             assert!(!turns.resume(slow));
             assert!(turns.resume(other));
         });
@@ -181,7 +200,7 @@ mod tests {
             for _ in 0..THREADS {
                 scope.spawn(|| {
                     assert!(turns.take());
-                    let (between, _) = turns.begin();
+                    let (between, _) = turns.begin(Instant::now());
                     hanging.fetch_add(1, Ordering::AcqRel);
                     while hanging.load(Ordering::Acquire) < THREADS {
                         thread::yield_now();

@@ -88,6 +88,18 @@ impl Daemon {
         Ok(Used { name: self.name, time: processor_time(self.pid())? })
     }
 
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The memory, in bytes, that it holds now and that is not a file's.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero()))?;
+        let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = anonymous.and_then(|rest| rest.split_whitespace().next());
+        Ok(kib.context("no RssAnon in the process state")?.parse::<u64>()? * 1024)
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

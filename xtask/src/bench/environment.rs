@@ -32,6 +32,7 @@ impl Environment {
             file_system: output_of(
                 Command::new("findmnt").args(["-n", "-o", "FSTYPE", "--target"]).arg(dir),
             )
+            .and_then(|types| Some(types.lines().last()?.to_owned()))
             .unwrap_or_else(unknown),
             osxfs: format!("{version} ({commit})"),
         }

@@ -8,6 +8,7 @@
 //! | `act` | what is done on the host, and the paced load of it |
 //! | `watcher` | inotify on the mount, and what it is expected to tell |
 //! | `fs` | the benchmark of file operations, beside a local disk and other file systems |
+//! | `growth` | how time and memory grow with the number of files, and requests in flight |
 //! | `share`, `daemon` | the shares that are measured, their processes and processor time |
 //! | `environment`, `stats`, `table` | what every benchmark prints |
 //!
@@ -20,6 +21,7 @@ mod delay;
 mod environment;
 mod events;
 mod fs;
+mod growth;
 mod report;
 mod share;
 mod stats;
@@ -39,12 +41,15 @@ pub enum Benchmark {
     Events(events::Options),
     /// Time of file operations, as ratios to a local disk and to other file systems
     Fs(fs::Options),
+    /// Time and memory for a file as a tree grows, large directories, requests in flight
+    Growth(growth::Options),
 }
 
 pub fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Events(options) => events::run(options),
         Benchmark::Fs(options) => fs::run(options),
+        Benchmark::Growth(options) => growth::run(options),
     }
 }
 

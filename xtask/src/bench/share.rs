@@ -118,6 +118,11 @@ impl Share {
         self.beside("run")
     }
 
+    /// The memory, in bytes, that each process holds now.
+    pub fn memory(&self) -> Result<Vec<(&'static str, u64)>> {
+        self.daemons.iter().map(|daemon| Ok((daemon.name(), daemon.memory()?))).collect()
+    }
+
     fn beside(&self, name: &str) -> PathBuf {
         self.host.with_file_name(name)
     }

@@ -30,6 +30,9 @@ use tracing::debug;
 /// Bytes read at once: some hundred events.
 const BUFFER: usize = 16 * 1024;
 
+/// More than the largest event takes: a read that leaves so much room has emptied the queue.
+const LARGEST: usize = 1024;
+
 /// Tells our cookies from those of inotify, which count up from 1.
 const OURS: u32 = 1 << 31;
 
@@ -144,6 +147,9 @@ impl Fanotify {
             let mut rest = buffer.get(..len).unwrap_or_default();
             while let Some(event) = records::next(&mut rest) {
                 self.report(&event, out);
+            }
+            if len + LARGEST <= BUFFER {
+                break;
             }
         }
         Ok(())
