@@ -10,7 +10,7 @@ use super::{clock, files, terminal};
 use anyhow::{Result, anyhow};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::info;
 use vmm::virtio::Device;
 use vmm::virtio::balloon::Balloon;
@@ -80,6 +80,7 @@ impl Machine {
         watch(guest.clone(), vm.stopper())?;
         info!("the guest begins");
         let outcome = vm.run();
+        guest.news.close();
         hvc.finish();
         let outcome = outcome.map_err(|error| anyhow!("{error}{kept}"))?;
         info!(?outcome, "the guest has ended");
@@ -126,18 +127,9 @@ fn devices(plan: &Plan, side: HostSide, terminal: Console) -> Result<Vec<Box<dyn
 
 /// A guest that has said its last word and does not end is ended.
 fn watch(guest: Arc<Guest>, stopper: Stopper) -> Result<()> {
-    const LOOK: Duration = Duration::from_millis(500);
-    let mut since = None;
     let watch = move || {
-        loop {
-            thread::sleep(LOOK);
-            let told = guest.news.get();
-            if told.ended.is_none() && told.failed.is_none() {
-                continue;
-            }
-            if since.get_or_insert_with(Instant::now).elapsed() > GOODBYE {
-                return stopper.stop();
-            }
+        if guest.news.outlives_its_last_word(GOODBYE) {
+            stopper.stop();
         }
     };
     thread::Builder::new().name("osxfs-goodbye".into()).spawn(watch)?;

@@ -8,6 +8,7 @@
 //! | `act` | what is done on the host, and the paced load of it |
 //! | `watcher` | inotify on the mount, and what it is expected to tell |
 //! | `fs` | the benchmark of file operations, beside a local disk and other file systems |
+//! | `vm` | the benchmark of the VM monitor, beside QEMU |
 //! | `share`, `daemon` | the shares that are measured, their processes and processor time |
 //! | `environment`, `stats`, `table` | what every benchmark prints |
 //!
@@ -25,6 +26,7 @@ mod share;
 mod stats;
 mod storm;
 mod table;
+mod vm;
 mod watcher;
 
 use std::path::{Path, PathBuf};
@@ -39,12 +41,19 @@ pub enum Benchmark {
     Events(events::Options),
     /// Time of file operations, as ratios to a local disk and to other file systems
     Fs(fs::Options),
+    /// The VM monitor: start, memory, idleness, vsock, beside QEMU on an emulated host
+    Vm(vm::Options),
+    /// What `vm` runs in that host
+    #[command(hide = true)]
+    VmInside(vm::inside::Options),
 }
 
 pub fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Events(options) => events::run(options),
         Benchmark::Fs(options) => fs::run(options),
+        Benchmark::Vm(options) => vm::run(options),
+        Benchmark::VmInside(options) => vm::inside::run(options),
     }
 }
 
