@@ -4,9 +4,9 @@
 
 #[path = "../../../xtask/src/image/cpio.rs"]
 #[allow(dead_code, reason = "no device nodes are needed behind those that the image has")]
-mod cpio;
+pub mod cpio;
 #[path = "../../../xtask/src/image/emulated.rs"]
-mod emulated;
+pub mod emulated;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,7 +62,7 @@ pub fn in_a_host(name: &str, limit: Duration, check: impl FnOnce()) {
 
 /// The folder with kernel and initial file systems, which is made before a run of all tests.
 #[track_caller]
-fn image() -> Option<PathBuf> {
+pub fn image() -> Option<PathBuf> {
     let folder = std::env::var_os("OSXFS_IMAGE").map_or_else(
         || Path::new(&share::program()).ancestors().nth(2).map(|dir| dir.join("osxfs-image")),
         |folder| Some(folder.into()),

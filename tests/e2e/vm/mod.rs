@@ -13,6 +13,7 @@
 //! | [`disks`] | what a guest wrote to a qcow2 disk is there after a restart, and the image is whole |
 //! | [`sockets`] | many connections at once, in both directions, with half-closes |
 //! | [`files`] | many files, whole; programs that judge file systems find no fault |
+//! | [`other`] | the vsock device under another monitor, and the suites whole |
 //! | [`events`] | the table of events, with the watcher in the guest |
 
 mod commands;
@@ -22,6 +23,7 @@ mod files;
 mod guest;
 mod host;
 mod lab;
+mod other;
 mod sockets;
 
 use std::time::Duration;

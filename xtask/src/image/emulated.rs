@@ -11,7 +11,7 @@ use super::cpio::Archive;
 
 /// The emulated processor. Without the vector instructions that programs would choose if they could:
 /// they are slow to emulate, and nothing here is about them.
-const CPU: &str = "max,svm=on,la57=off,ssse3=off,sse4.1=off,sse4.2=off,avx=off";
+pub const CPU: &str = "max,svm=on,la57=off,ssse3=off,sse4.1=off,sse4.2=off,avx=off";
 /// Mitigations cost much under emulation and protect nobody.
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off";
 
