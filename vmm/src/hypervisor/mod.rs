@@ -23,7 +23,7 @@ use crate::memory::Memory;
 use std::sync::Arc;
 
 pub use event::Event;
-pub use pages::release_pages;
+pub use pages::{keep_out_of_dumps, release_pages};
 
 /// An interrupt of the guest, as a device sees it. Called on any thread; does not wait.
 pub trait Interrupt: Send + Sync {
