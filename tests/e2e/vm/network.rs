@@ -11,7 +11,10 @@ use crate::support::{Daemon, PROMPT, Scratch, Suite, eventually};
 /// What passt has for a guest is what the host has: an address, a way out, a name server.
 const NETWORK: &str = "ip link add outside type dummy && ip addr add 10.7.0.2/24 dev outside && \
     ip link set outside up && ip route add default via 10.7.0.1 && \
-    echo nameserver 10.7.0.1 > /etc/resolv.conf";
+    echo nameserver 10.7.0.1 > /etc/resolv.conf && \
+    mkdir /run/root && mount --rbind / /run/root";
+/// passt leaves its root for another, and an initial file system cannot be left.
+const ROOT: &str = "/run/root";
 const ADDRESS: &str = "10.7.0.2/24";
 /// By the gateway's address a guest reaches the host itself.
 const GATEWAY: &str = "10.7.0.1";
@@ -21,8 +24,10 @@ pub fn a_network_card_has_an_address_and_reaches_the_host() {
     Suite::run("the host's network", PROMPT, Command::new("sh").args(["-ec", NETWORK])).succeeds();
     let scratch = Scratch::new();
     let socket = scratch.path().join("passt");
-    let mut passt = Command::new("passt");
-    passt.args(["--foreground", "--runas", "0", "--ipv4-only", "--socket"]).arg(&socket);
+    let mut passt = Command::new("chroot");
+    passt
+        .args([ROOT, "passt", "--foreground", "--runas", "0", "--ipv4-only", "--socket"])
+        .arg(&socket);
     let passt = Daemon::spawn("passt", passt, super::LIMIT);
     eventually("passt's socket", PROMPT, || socket.exists());
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
