@@ -18,8 +18,9 @@ const CMDLINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off";
 /// QEMU with such a machine; what it says on its serial port is QEMU's output.
 pub fn machine(qemu: &Path, image: &Path, initrd: &Path) -> Command {
     let mut command = Command::new(qemu);
-    // With two processors (QEMU 10.0.2), guests crashed six times in about 2,200 seconds of such runs;
-    // with one never in 1,000, and it is no slower. The guest may have two all the same.
+    // With two processors (QEMU 10.0.2), guests crashed six times in about 2,200 seconds of tests, and
+    // once the machine itself restarted, while QEMU was its monitor; with one never, and it is no
+    // slower. The guest may have two all the same.
     command.args(["-accel", "tcg", "-cpu", CPU, "-smp", "1", "-m", "3G"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.args(["-serial", "stdio", "-append", CMDLINE]);

@@ -106,6 +106,8 @@ fn command(monitor: Monitor, options: &Options) -> Command {
             command.args(["-L", "/tools/qemu", "-accel", "kvm", "-M", "microvm,acpi=on"]);
             command.args(["-cpu", "host", "-smp", &cpus, "-m", "128M", "-serial", "stdio"]);
             command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+            // Of the registers that vsock needs, not those of before virtio 1.
+            command.args(["-global", "virtio-mmio.force-legacy=off"]);
             command.args(["-device", "vhost-vsock-device,guest-cid=3"]);
             command.args(["-device", "virtio-rng-device"]);
             command.args(["-device", "virtio-balloon-device,free-page-reporting=on"]);
