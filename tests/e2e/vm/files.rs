@@ -11,8 +11,7 @@ use crate::suites::{fsx, pjdfstest};
 use crate::support::{Scratch, Suite, tools, tree};
 
 /// How many files are copied, and how much fsx does. An emulated processor in an emulated processor
-/// makes some ten files a second, so this is little; `OSXFS_VM_SCALE=40` makes it 20,000 of each, as
-/// many as a guest of another monitor has ([`other`](super::other)).
+/// makes some ten files a second, so this is little; `OSXFS_VM_SCALE=40` makes it 20,000 of each.
 const FILES: usize = 500;
 const OPERATIONS: usize = 500;
 const SUM: &str = "find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum";
@@ -20,7 +19,7 @@ const SUM: &str = "find . -type f -print0 | sort -z | xargs -0 sha256sum | sha25
 pub fn many_files_arrive_whole() {
     let scratch = Scratch::new();
     let shared = scratch.dir("shared");
-    many(&shared, scale() * FILES, |script| shell(share_of(&shared, "/shared"), script));
+    many(&shared, count(), |script| shell(share_of(&shared, "/shared"), script));
 }
 
 /// A guest copies them within the folder that it has at `/shared`, and both sides find the same.
@@ -36,6 +35,16 @@ pub fn many(shared: &Path, files: usize, in_guest: impl FnOnce(&str) -> String) 
     }
 }
 
+/// How many files are copied.
+pub fn count() -> usize {
+    scale() * FILES
+}
+
+/// What fsx does.
+pub fn operations() -> usize {
+    scale() * OPERATIONS
+}
+
 fn scale() -> usize {
     std::env::var(SCALE).map_or(1, |scale| scale.parse().expect("a number"))
 }
@@ -43,7 +52,7 @@ fn scale() -> usize {
 pub fn judges_find_no_fault() {
     let scratch = Scratch::new();
     let shared = scratch.dir("shared");
-    judges(&shared, scale() * OPERATIONS, |script| shell(share_of(&shared, "/shared"), script));
+    judges(&shared, operations(), |script| shell(share_of(&shared, "/shared"), script));
 }
 
 /// fsx and pjdfstest in a guest that has the folder at `/shared`.

@@ -17,7 +17,7 @@
 //! | [`disks`] | what a guest wrote to a qcow2 disk is there after a restart, and the image is whole |
 //! | [`sockets`] | many connections at once, in both directions, with half-closes |
 //! | [`files`] | many files, whole; programs that judge file systems find no fault |
-//! | [`other`] | the vsock device under another monitor, and the suites whole |
+//! | [`other`] | the vsock device under another monitor |
 //! | [`events`] | the table of events, with the watcher in the guest |
 
 mod commands;

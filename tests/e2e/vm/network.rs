@@ -13,8 +13,9 @@ const NETWORK: &str = "ip link add outside type dummy && ip addr add 10.7.0.2/24
     ip link set outside up && ip route add default via 10.7.0.1 && \
     echo nameserver 10.7.0.1 > /etc/resolv.conf && \
     mkdir /run/root && mount --rbind / /run/root";
-/// passt leaves its root for another, and an initial file system cannot be left.
-const ROOT: &str = "/run/root";
+/// passt leaves its root for another, and an initial file system cannot be left; nor may a program do so
+/// that stands in a `chroot`. So its root is moved over the initial one, as where a system boots.
+const IN_A_ROOT: &str = "cd /run/root; mount --move . /; exec chroot . \"$@\"";
 const ADDRESS: &str = "10.7.0.2/24";
 /// By the gateway's address a guest reaches the host itself.
 const GATEWAY: &str = "10.7.0.1";
@@ -24,9 +25,19 @@ pub fn a_network_card_has_an_address_and_reaches_the_host() {
     Suite::run("the host's network", PROMPT, Command::new("sh").args(["-ec", NETWORK])).succeeds();
     let scratch = Scratch::new();
     let socket = scratch.path().join("passt");
-    let mut passt = Command::new("chroot");
+    let mut passt = Command::new("sh");
     passt
-        .args([ROOT, "passt", "--foreground", "--runas", "0", "--ipv4-only", "--socket"])
+        .args([
+            "-ec",
+            IN_A_ROOT,
+            "sh",
+            "passt",
+            "--foreground",
+            "--runas",
+            "0",
+            "--ipv4-only",
+            "--socket",
+        ])
         .arg(&socket);
     let passt = Daemon::spawn("passt", passt, super::LIMIT);
     eventually("passt's socket", PROMPT, || socket.exists());
