@@ -9,7 +9,7 @@ use host_fs::server::{Server, ServerOptions};
 use host_fs::watch::driver::Watching;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use vmm::virtio::vsock::{Cid, HostSide, Hyperkit};
 
@@ -28,15 +28,19 @@ pub fn run(args: VsockArgs) -> Result<()> {
     files.offer(&mut side);
     let backend = os::VhostUser::bind(&args.vhost_user, Cid(args.cid.into()), side)?;
     let _control = control::start(server)?;
+    let sockets = backend.sockets().to_vec();
     println!("serving guest {} at {}", args.cid, args.vhost_user.display());
+    let (tell, told) = mpsc::channel();
+    let waiting = signals.handle();
     let serve = move || {
-        if let Err(error) = backend.serve() {
-            eprintln!("osxfs: {error}");
-            std::process::exit(1);
-        }
+        let _ = tell.send(backend.serve());
+        waiting.close();
     };
     thread::Builder::new().name("osxfs-vhost-user".into()).spawn(serve)?;
     signals.forever().next();
-    let _ = std::fs::remove_file(&args.vhost_user);
-    Ok(())
+    for socket in sockets {
+        let _ = std::fs::remove_file(socket);
+    }
+    // Nothing was told if a signal came first.
+    Ok(told.try_recv().unwrap_or(Ok(()))?)
 }

@@ -1,6 +1,7 @@
 //! The guest's clock: what the host's says. A guest whose host has slept is behind by that time, and
 //! does not know.
 
+use crate::wire::connect_once;
 use protocol::handshake::{Features, Handshake, Hello, MAGIC, MIN_VERSION, VERSION};
 use protocol::splitter::{Frame, ReadError, Splitter};
 use protocol::{Address, Text, Time};
@@ -8,12 +9,9 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 use tracing::{debug, info, warn};
-use vsock::VsockStream;
 
 /// A difference that is left alone: the way of the message, and no reason to make time jump.
 const TOLERANCE: Duration = Duration::from_millis(50);
@@ -63,7 +61,7 @@ fn set_beyond(now: Time, tolerance: Duration) {
 
 /// What a server's clock says, by the first words of a connection that is then given up.
 fn ask(server: &Address) -> io::Result<Time> {
-    let stream = File::from(connect(server)?);
+    let stream = File::from(connect_once(server)?);
     for which in [Timeout::Recv, Timeout::Send] {
         set_socket_timeout(&stream, which, Some(PATIENCE))?;
     }
@@ -88,16 +86,6 @@ fn ask(server: &Address) -> io::Result<Time> {
     match Handshake::decode(header.opcode, frame.body()).map_err(bad)? {
         Handshake::Welcome(welcome) => Ok(welcome.now),
         _ => Err(io::ErrorKind::ConnectionRefused.into()),
-    }
-}
-
-/// Connects once.
-pub(crate) fn connect(address: &Address) -> io::Result<OwnedFd> {
-    match address {
-        Address::Unix(path) => UnixStream::connect(path).map(Into::into),
-        Address::Vsock { cid, port } => {
-            VsockStream::connect_with_cid_port(*cid, *port).map(Into::into)
-        }
     }
 }
 

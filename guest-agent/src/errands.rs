@@ -365,6 +365,7 @@ fn retry(session: &Arc<Session>, parked: Parked) {
         match session.try_serve(&bytes, attempt, deadline) {
             None => return,
             Some(Stop::Error(errno)) => return fail(session, &bytes, errno),
+            Some(Stop::Done) => return session.answer_bytes(&bytes, &Answer::Done),
             Some(Stop::Answer(answer)) => return session.answer_bytes(&bytes, &answer),
             Some(Stop::Stale(need)) => match recover::recover(session, need) {
                 Ok(()) => {}

@@ -1,12 +1,39 @@
-//! The one thing of this crate that takes unsafe code: a descriptor table for one thread alone.
+//! The two things of this crate that take unsafe code: a descriptor table for one thread alone, and the
+//! size of a vsock socket's buffer, for which no crate has a safe call.
 
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::UnshareFlags;
+use std::io;
+use std::os::fd::AsFd;
 
 /// Standard input, output and error stay.
 const FIRST: RawFd = 3;
+/// Options of a vsock socket (linux/vm_sockets.h).
+const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
+const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
+
+/// Lets a connected vsock socket hold so many bytes that its program has not read yet, and tells the
+/// other end.
+///
+/// # Errors
+/// It is no vsock socket, or its transport has no such buffer.
+pub(crate) fn set_vsock_buffer(socket: impl AsFd, bytes: u64) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    // The size is cut to the most there may be, so that comes first.
+    for option in [SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE] {
+        let len = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the descriptor is open for as long as it is borrowed, and the option is a number of
+        // this length, which is only read.
+        let set =
+            unsafe { libc::setsockopt(fd, libc::AF_VSOCK, option, (&raw const bytes).cast(), len) };
+        if set != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
 
 /// Gives the calling thread a descriptor table of its own, in which nothing is open but the
 /// standard streams and, if wanted, another descriptor of `keep`, which is returned.
@@ -54,6 +81,32 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::{Read, Seek, Write};
+
+    /// What a vsock socket holds.
+    fn vsock_buffer(socket: &OwnedFd) -> u64 {
+        let (mut bytes, mut len) = (0_u64, size_of::<u64>() as libc::socklen_t);
+        let (value, fd) = ((&raw mut bytes).cast(), socket.as_raw_fd());
+        // SAFETY: the option is a number of this length, which is written to `bytes`.
+        let got = unsafe {
+            libc::getsockopt(fd, libc::AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, value, &raw mut len)
+        };
+        assert_eq!(got, 0, "{}", io::Error::last_os_error());
+        bytes
+    }
+
+    #[test]
+    fn a_vsock_socket_holds_more_than_it_may_by_itself_and_no_other_socket_does() {
+        use rustix::net::{AddressFamily, SocketType, socket};
+        let other = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        assert!(set_vsock_buffer(&other, 8 << 20).is_err());
+        let Ok(socket) = socket(AddressFamily::VSOCK, SocketType::STREAM, None) else {
+            eprintln!("skipped: this kernel has no vsock");
+            return;
+        };
+        assert!(vsock_buffer(&socket) < 8 << 20);
+        set_vsock_buffer(&socket, 8 << 20).unwrap();
+        assert_eq!(vsock_buffer(&socket), 8 << 20);
+    }
 
     #[test]
     fn an_isolated_thread_keeps_what_it_asked_for_and_closes_nothing_of_others() {

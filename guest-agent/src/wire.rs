@@ -5,6 +5,7 @@
 //! lies; see [`Joiner`].
 
 use crate::client::{Client, Disconnected, Transport};
+use crate::os;
 use protocol::handshake::{Features, Handshake, Hello, MAGIC, MIN_VERSION, VERSION};
 use protocol::joiner::{Joiner, SendError};
 use protocol::splitter::{Frame, ReadError, Splitter};
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use vsock::VsockStream;
 
 /// How long a server may take to answer the handshake, and to take a request.
@@ -31,6 +32,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// at once.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_secs(1);
+/// What a vsock connection holds until it is read. Kernels count what a packet takes of their memory,
+/// not only its bytes: with the usual 256 KiB, many small notices and replies break a connection.
+const VSOCK_BUFFER: u64 = 8 << 20;
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -95,7 +99,7 @@ fn reconnect(address: &Address, client: &Client) -> Connection {
     loop {
         match Connection::open(address, client) {
             Ok(connection) => return connection,
-            Err(error @ ConnectError::Io { .. }) => tracing::debug!(%error, "not yet"),
+            Err(error @ ConnectError::Io { .. }) => debug!(%error, "not yet"),
             Err(error) if !reported => {
                 warn!(%error, "still trying");
                 reported = true;
@@ -155,6 +159,20 @@ impl Transport for Sender {
     }
 }
 
+/// Connects to `address`, without a word yet.
+pub(crate) fn connect_once(address: &Address) -> io::Result<OwnedFd> {
+    match address {
+        Address::Unix(path) => UnixStream::connect(path).map(Into::into),
+        Address::Vsock { cid, port } => {
+            let stream = OwnedFd::from(VsockStream::connect_with_cid_port(*cid, *port)?);
+            if let Err(error) = os::set_vsock_buffer(&stream, VSOCK_BUFFER) {
+                debug!(%error, "the vsock connection keeps its small buffer");
+            }
+            Ok(stream)
+        }
+    }
+}
+
 struct Connection {
     sender: Arc<Sender>,
     incoming: Splitter,
@@ -164,18 +182,15 @@ struct Connection {
 impl Connection {
     fn open(address: &Address, client: &Client) -> Result<Self, ConnectError> {
         let io = |source: io::Error| ConnectError::Io { address: address.clone(), source };
-        let stream: OwnedFd = match address {
-            Address::Unix(path) => match UnixStream::connect(path) {
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    return Err(ConnectError::PathTooLong(address.clone()));
-                }
-                other => other.map_err(io)?.into(),
-            },
-            Address::Vsock { cid, port } => {
-                VsockStream::connect_with_cid_port(*cid, *port).map_err(io)?.into()
+        let stream = match connect_once(address) {
+            Err(error)
+                if matches!(address, Address::Unix(_))
+                    && error.kind() == io::ErrorKind::InvalidInput =>
+            {
+                return Err(ConnectError::PathTooLong(address.clone()));
             }
+            other => File::from(other.map_err(io)?),
         };
-        let stream = File::from(stream);
         let timeout = |which, time| {
             set_socket_timeout(&stream, which, time).map_err(|error| io(error.into()))
         };

@@ -9,8 +9,8 @@ use host_fs::Session;
 use host_fs::server::{Closed, ExportConfig, NoticeSink, Server, ServerOptions};
 use host_fs::watch::driver::Watching;
 use protocol::{
-    Caller, Consistency, ExportName, ForgetList, ForgetOne, HandleId, Name, NodeId, Notice,
-    OpenFlags, Payload, Reply, Request, Tag,
+    Caller, Consistency, ExportName, ForgetList, ForgetOne, HandleId, Handles, Name, NodeId,
+    Notice, OpenFlags, Payload, Reply, Request, Tag,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -84,6 +84,16 @@ impl Guest {
         });
     }
 
+    fn close(&self, handle: HandleId) {
+        let handles = Handles(vec![handle]);
+        self.session.handle(
+            Tag::NONE,
+            &Caller::default(),
+            &Request::Close { handles },
+            |_: &Reply<'_>| {},
+        );
+    }
+
     /// The same for what gives a node and a handle; hands both out without allocating.
     fn made(&self, request: &Request<'_>) -> (NodeId, HandleId) {
         thread_local! {
@@ -152,12 +162,12 @@ fn main() {
     let data = vec![8; 4096];
     let write = Request::Write { handle, offset: 0, data: Payload(&data) };
     measure(criterion, "write of 4 KiB", || guest.make(&write));
-    measure(criterion, "open and release", || {
+    measure(criterion, "open and close", || {
         let (_, handle) = guest.made(&Request::Open { node: file, flags: OpenFlags::empty() });
-        guest.make(&Request::Release { handle });
+        guest.close(handle);
     });
     let new = name("a-new-file.txt");
-    measure(criterion, "create, release, unlink, forget", || {
+    measure(criterion, "create, close, unlink, forget", || {
         let create = Request::Create {
             parent: dir,
             name: new,
@@ -166,7 +176,7 @@ fn main() {
             flags: OpenFlags::WRONLY,
         };
         let (node, handle) = guest.made(&create);
-        guest.make(&Request::Release { handle });
+        guest.close(handle);
         guest.make(&Request::Unlink { parent: dir, name: new });
         guest.forget(node);
     });

@@ -2,7 +2,7 @@
 
 use crate::cli::{AgentArgs, MountArgs};
 use anyhow::{Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use vmm::virtio::vsock::{Cid, HostSide};
 
 /// Says what to do instead.
@@ -26,6 +26,11 @@ impl VhostUser {
     /// Says so.
     pub fn bind(_path: &Path, _cid: Cid, _side: HostSide) -> Result<Self> {
         bail!("vhost-user works on Linux only: here use `osxfs vm run`")
+    }
+
+    /// Never reached.
+    pub fn sockets(&self) -> &[PathBuf] {
+        &[]
     }
 
     /// Never reached.

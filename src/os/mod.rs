@@ -6,7 +6,7 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub use linux::{agent, mount};
 #[cfg(target_os = "linux")]
-pub use vmm::vhost_user::VhostUser;
+pub use vmm::hypervisor::vhost_user::VhostUser;
 
 #[cfg(target_os = "macos")]
 mod macos;

@@ -13,7 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use vmm::Console;
-use vmm::legacy::Input;
+
+/// Takes what is typed, and waits while the guest has no room. `false` if it is gone.
+pub type Sink = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// How much is kept of a console that nobody watches.
 const KEPT: usize = 64 * 1024;
@@ -64,7 +66,7 @@ impl Open {
     }
 
     /// What is typed goes to this guest from now on.
-    pub fn attach(&self, guest: Input) {
+    pub fn attach(&self, guest: Sink) {
         if let Some(typing) = &self.typing {
             typing.attach(guest);
         }
@@ -74,7 +76,7 @@ impl Open {
 /// What is typed on the console, on its way to whichever guest there is.
 struct Typing {
     /// With how many there were before it.
-    guest: Mutex<(u64, Option<Input>)>,
+    guest: Mutex<(u64, Option<Sink>)>,
     attached: Condvar,
 }
 
@@ -108,7 +110,7 @@ impl Typing {
                 .unwrap_or_else(PoisonError::into_inner);
             let (number, Some(input)) = guest.clone() else { continue };
             drop(guest);
-            if input.send(bytes) {
+            if input(bytes) {
                 return;
             }
             let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +120,7 @@ impl Typing {
         }
     }
 
-    fn attach(&self, guest: Input) {
+    fn attach(&self, guest: Sink) {
         let mut current = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
         *current = (current.0 + 1, Some(guest));
         drop(current);

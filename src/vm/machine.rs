@@ -2,18 +2,20 @@
 
 use super::console::{self, Kept};
 use super::guest::{self, Guest};
+use super::hvc::Hvc;
 use super::news::Told;
-use super::plan::Plan;
+use super::plan::{Plan, Typing};
 use super::signals::Signals;
 use super::{clock, files, terminal};
 use anyhow::{Result, anyhow};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::info;
 use vmm::virtio::Device;
 use vmm::virtio::balloon::Balloon;
 use vmm::virtio::block::Block;
+use vmm::virtio::console::Console;
 use vmm::virtio::net::{Mac, Net};
 use vmm::virtio::rng::Rng;
 use vmm::virtio::vsock::{Cid, Direction, HostSide, Hyperkit, Port, PortSocket, Vsock};
@@ -28,6 +30,7 @@ const GOODBYE: Duration = Duration::from_secs(15);
 pub struct Machine {
     vm: Vm,
     guest: Arc<Guest>,
+    hvc: Hvc,
     kept: Kept,
 }
 
@@ -55,19 +58,31 @@ impl Machine {
         let mut side = sockets(plan);
         side.ports.insert(guest::PORT, control);
         files.offer(&mut side);
-        let devices = devices(plan, side)?;
+        let in_a_window = plan.wants_terminal && !has_command;
+        let (terminal, hvc) = Hvc::new(console, in_a_window)?;
+        let devices = devices(plan, side, terminal)?;
         let vm = Vm::build(&plan.config, devices, console.output())?;
-        console.attach(vm.input());
-        signals.attend(guest.clone(), vm.stopper(), has_command);
-        Ok(Self { vm, guest, kept: console.kept.clone() })
+        console.attach(match plan.typing {
+            Typing::Virtio => hvc.sink.clone(),
+            Typing::Serial => {
+                let serial = vm.input();
+                Arc::new(move |bytes: &[u8]| serial.send(bytes))
+            }
+        });
+        let size = in_a_window.then(|| hvc.size.clone());
+        signals.attend(guest.clone(), vm.stopper(), size, has_command);
+        Ok(Self { vm, guest, hvc, kept: console.kept.clone() })
     }
 
     /// Runs it to its end. Returns how that came, what the guest told, and its console.
     pub fn run(self) -> Result<(Outcome, Told, Kept)> {
-        let Self { vm, guest, kept } = self;
+        let Self { vm, guest, hvc, kept } = self;
         watch(guest.clone(), vm.stopper())?;
         info!("the guest begins");
-        let outcome = vm.run().map_err(|error| anyhow!("{error}{kept}"))?;
+        let outcome = vm.run();
+        guest.news.close();
+        hvc.finish();
+        let outcome = outcome.map_err(|error| anyhow!("{error}{kept}"))?;
         info!(?outcome, "the guest has ended");
         Ok((outcome, guest.news.get(), kept))
     }
@@ -93,10 +108,14 @@ fn sockets(plan: &Plan) -> HostSide {
 }
 
 /// In the order in which the guest finds them.
-fn devices(plan: &Plan, side: HostSide) -> Result<Vec<Box<dyn Device>>> {
+fn devices(plan: &Plan, side: HostSide, terminal: Console) -> Result<Vec<Box<dyn Device>>> {
     let cid = plan.vsock.as_ref().map_or(GUEST, |vsock| Cid(vsock.cid.into()));
-    let mut devices: Vec<Box<dyn Device>> =
-        vec![Box::new(Vsock::new(cid, side)?), Box::new(Rng::open()?), Box::new(Balloon::new())];
+    let mut devices: Vec<Box<dyn Device>> = vec![
+        Box::new(Vsock::new(cid, side)?),
+        Box::new(Rng::open()?),
+        Box::new(Balloon::new()),
+        Box::new(terminal),
+    ];
     for (number, disk) in plan.config.disks.iter().enumerate() {
         devices.push(Box::new(Block::open(disk, &format!("disk{number}"))?));
     }
@@ -108,18 +127,9 @@ fn devices(plan: &Plan, side: HostSide) -> Result<Vec<Box<dyn Device>>> {
 
 /// A guest that has said its last word and does not end is ended.
 fn watch(guest: Arc<Guest>, stopper: Stopper) -> Result<()> {
-    const LOOK: Duration = Duration::from_millis(500);
-    let mut since = None;
     let watch = move || {
-        loop {
-            thread::sleep(LOOK);
-            let told = guest.news.get();
-            if told.ended.is_none() && told.failed.is_none() {
-                continue;
-            }
-            if since.get_or_insert_with(Instant::now).elapsed() > GOODBYE {
-                return stopper.stop();
-            }
+        if guest.news.outlives_its_last_word(GOODBYE) {
+            stopper.stop();
         }
     };
     thread::Builder::new().name("osxfs-goodbye".into()).spawn(watch)?;

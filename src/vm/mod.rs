@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! args ─▶ plan ─┬─ image     kernel and initrd, where none are named
-//!               ├─ machine   devices, console, and the VM itself
+//!               ├─ machine   devices, and the VM itself; its consoles: the serial port, hvc
 //!               └─ guest     the control connection: the command, its input and output
 //! ```
 
@@ -12,6 +12,7 @@ mod clock;
 mod console;
 mod files;
 mod guest;
+mod hvc;
 mod image;
 mod input;
 mod machine;

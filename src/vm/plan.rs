@@ -15,15 +15,27 @@ use vmm::config::vfkit::{Devices, VsockPort};
 use vmm::config::xhyve::{self, Xhyve};
 use vmm::{Console, Share, VmConfig};
 
-/// What goes before the words that people add: the console; and that a kernel that has crashed
-/// starts again at once, which ends it here.
-const CMDLINE: &str = "console=ttyS0 panic=-1";
+/// What goes before the words that people add: the console, unless they name one; and that a kernel
+/// that has crashed starts again at once, which ends it here.
+const CONSOLE: &str = "console=";
+const SERIAL: &str = "console=ttyS0";
+const PANIC: &str = "panic=-1";
 /// Where nobody watches the console the kernel says less, for each character is an exit.
 const QUIET: &str = "quiet";
-/// Without a command there is a shell on the console.
+/// Without a command there is a shell on the console; in our own image on the better one.
 const SHELL: &str = "osxfs.shell";
+const SHELL_ON_HVC: &str = "osxfs.shell=hvc0";
 /// Variables that the programs of a terminal need.
 const TERMINAL_VARIABLES: [&str; 2] = ["TERM", "COLORTERM"];
+
+/// On which console of the guest goes what is typed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Typing {
+    /// `ttyS0`, which every kernel has from its first moment.
+    Serial,
+    /// `hvc0`.
+    Virtio,
+}
 
 /// Everything that is decided before anything is done.
 pub struct Plan {
@@ -31,6 +43,7 @@ pub struct Plan {
     pub exports: Vec<ExportConfig>,
     /// The console; none keeps what it says for the case that something fails.
     pub console: Option<Console>,
+    pub typing: Typing,
     /// Where a link to the console's pseudo terminal is made, and where the console is written to
     /// as well.
     pub console_link: Option<PathBuf>,
@@ -58,6 +71,7 @@ impl Plan {
     /// Decides.
     pub fn new(args: RunArgs) -> Result<Self> {
         let xhyve = args.xhyve_args.as_deref().map(read_xhyve).transpose()?;
+        let own_image = xhyve.is_none() && args.kernel.is_none() && args.initrd.is_none();
         let vfkit = Devices::parse(args.devices.iter().map(String::as_str))?;
         let mut config = match &xhyve {
             Some(xhyve) => xhyve.config.clone(),
@@ -83,13 +97,21 @@ impl Plan {
             // It says all of it.
             Some(xhyve) => words.push(xhyve.config.cmdline.as_str()),
             None => {
-                words.push(CMDLINE);
+                let named = args.cmdline.as_deref().is_some_and(|line| console_of(line).is_some());
+                words.extend((!named).then_some(SERIAL));
+                words.push(PANIC);
                 words.extend(console.is_none().then_some(QUIET));
-                words.extend(command.is_none().then_some(SHELL));
+                let shell = if own_image { SHELL_ON_HVC } else { SHELL };
+                words.extend(command.is_none().then_some(shell));
             }
         }
         words.extend(args.cmdline.as_deref());
         config.cmdline = words.join(" ").trim().to_owned();
+        let on_hvc = console_of(&config.cmdline).is_some_and(|name| name.starts_with("hvc"));
+        let typing = match on_hvc || own_image && command.is_none() {
+            true => Typing::Virtio,
+            false => Typing::Serial,
+        };
         config.validate()?;
         let wants_terminal =
             terminal && (command.is_some() || matches!(console, Some(Console::Stdio)));
@@ -105,6 +127,7 @@ impl Plan {
             config,
             exports,
             console,
+            typing,
             console_link,
             console_log,
             vsock,
@@ -150,6 +173,11 @@ fn read_xhyve(file: &Path) -> Result<Xhyve> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the command line in {}", file.display()))?;
     Xhyve::parse(&text).with_context(|| format!("{}", file.display()))
+}
+
+/// The console that a kernel with this command line has as its own: the last that is named.
+fn console_of(cmdline: &str) -> Option<&str> {
+    cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix(CONSOLE)).next_back()
 }
 
 /// Kernel and initrd as they are named, or those of the image.
@@ -226,6 +254,24 @@ mod tests {
         assert_eq!(plan.config.cmdline, "console=ttyS0 panic=-1 osxfs.shell nokaslr");
         assert_eq!(plan.console, Some(Console::Stdio));
         assert!(plan.command.is_none());
+        assert_eq!(plan.typing, Typing::Serial, "whose image it is nobody knows");
+    }
+
+    #[test]
+    fn what_is_typed_goes_to_the_console_that_the_kernel_has() {
+        let of_line = |line: &str| plan(&["--cmdline", line]).unwrap();
+        for (line, cmdline, typing) in [
+            ("console=hvc0", "panic=-1 osxfs.shell console=hvc0", Typing::Virtio),
+            (
+                "console=hvc0 console=ttyS0,115200",
+                "panic=-1 osxfs.shell console=hvc0 console=ttyS0,115200",
+                Typing::Serial,
+            ),
+            ("quiet", "console=ttyS0 panic=-1 osxfs.shell quiet", Typing::Serial),
+        ] {
+            let plan = of_line(line);
+            assert_eq!((plan.config.cmdline.as_str(), plan.typing), (cmdline, typing));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use vmm::Stopper;
+use vmm::virtio::console::Size;
 
 /// After so many the guest is not asked any more.
 const ENOUGH: u32 = 3;
@@ -19,6 +20,8 @@ const ENOUGH: u32 = 3;
 struct Current {
     guest: Arc<Guest>,
     stopper: Stopper,
+    /// Of its console, if that is in our window.
+    size: Option<Size>,
     has_command: bool,
 }
 
@@ -39,7 +42,7 @@ impl Signals {
             let mut count = 0;
             for signal in caught.forever() {
                 if signal == SIGWINCH {
-                    this.tell(&Order::Resize(terminal::size()));
+                    this.resize();
                 } else {
                     count += 1;
                     this.last.store(signal, Ordering::Relaxed);
@@ -63,8 +66,14 @@ impl Signals {
     }
 
     /// They are for this guest from now on.
-    pub fn attend(&self, guest: Arc<Guest>, stopper: Stopper, has_command: bool) {
-        *self.lock() = Some(Current { guest, stopper, has_command });
+    pub fn attend(
+        &self,
+        guest: Arc<Guest>,
+        stopper: Stopper,
+        size: Option<Size>,
+        has_command: bool,
+    ) {
+        *self.lock() = Some(Current { guest, stopper, size, has_command });
         // One that came while there was no guest.
         match self.last.load(Ordering::Relaxed) {
             0 => {}
@@ -78,6 +87,15 @@ impl Signals {
         u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from)
     }
 
+    /// The command's terminal has the size of our window, and so has the console.
+    fn resize(&self) {
+        let now = terminal::size();
+        self.tell(&Order::Resize(now));
+        if let Some(Current { size: Some(size), .. }) = &*self.lock() {
+            size.set(now.columns, now.rows);
+        }
+    }
+
     fn tell(&self, order: &Order<'_>) {
         if let Some(current) = &*self.lock() {
             current.guest.order(order);
@@ -86,7 +104,7 @@ impl Signals {
 
     fn end(&self, signal: i32, count: u32) {
         let current = self.lock();
-        let Some(Current { guest, stopper, has_command }) = &*current else { return };
+        let Some(Current { guest, stopper, has_command, .. }) = &*current else { return };
         if count >= ENOUGH || !guest.is_there() {
             return stopper.stop();
         }

@@ -38,6 +38,25 @@ fn signals_end_it_cleanly(shape: Shape) {
     }
 }
 
+#[test]
+fn a_vsock_device_removes_all_its_sockets() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let scratch = Scratch::new();
+        let at = |name: &str| scratch.path().join(name);
+        let mut command = Command::new(share::program());
+        command.args(["vsock", "--vhost-user"]).arg(at("monitor"));
+        command.arg("--vsock-path").arg(at("hybrid"));
+        command.arg("--vsock-dir").arg(scratch.dir("directory"));
+        let mut device = Daemon::spawn("osxfs vsock", command, PROMPT);
+        device.await_line("serving guest 3 at ");
+        let sockets = [at("monitor"), at("hybrid"), at("directory/connect")];
+        assert!(sockets.iter().all(|socket| socket.exists()));
+        device.ends_cleanly_on(signal);
+        let left: Vec<_> = sockets.iter().filter(|socket| socket.exists()).collect();
+        assert!(left.is_empty(), "after {signal:?}: {left:?}");
+    }
+}
+
 fn umount_ends_it_cleanly(shape: Shape) {
     let mut share = shape.mounted();
     fs::write(share.mount().join("file"), "x").expect("a file");

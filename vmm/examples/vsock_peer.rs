@@ -275,10 +275,11 @@ impl Run {
             times.push(start.elapsed());
         }
         times.sort_unstable();
-        let at = |percent: usize| -> Duration {
-            times.get(times.len() * percent / 100).copied().unwrap_or_default()
+        let at = |percent: usize| -> f64 {
+            let time = times.get(times.len() * percent / 100).copied().unwrap_or_default();
+            Duration::as_secs_f64(&time) * 1e6
         };
-        println!("round trip: median {:?}, 99 % {:?}", at(50), at(99));
+        println!("round trip: median {:.1} us, 99 % {:.1} us", at(50), at(99));
         Ok(())
     }
 }

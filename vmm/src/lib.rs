@@ -22,8 +22,6 @@ pub mod error;
 pub mod hypervisor;
 pub mod legacy;
 pub mod memory;
-#[cfg(target_os = "linux")]
-pub mod vhost_user;
 pub mod virtio;
 pub mod vm;
 

@@ -1,7 +1,7 @@
 //! The guest's memory, as devices see it.
 
 use crate::Error;
-use crate::hypervisor::host_memory;
+use crate::hypervisor::{host_memory, keep_out_of_dumps};
 use vm_memory::GuestAddress;
 
 /// All of it. Cheap to clone; the mapping ends with the last clone. Addresses are
@@ -20,7 +20,9 @@ pub fn map(ranges: &[(GuestAddress, usize)]) -> Result<Memory, Error> {
     if let Some(host) = host_memory().filter(|host| bytes > *host) {
         return Err(refuse(format!("the host has {} MiB, swap included", host >> 20)));
     }
-    Memory::from_ranges(ranges).map_err(|error| refuse(error.to_string()))
+    let memory = Memory::from_ranges(ranges).map_err(|error| refuse(error.to_string()))?;
+    keep_out_of_dumps(&memory);
+    Ok(memory)
 }
 
 #[cfg(test)]

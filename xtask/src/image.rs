@@ -8,7 +8,8 @@
 //! no right is needed. The result is the same for the same packages, and made again only if one of
 //! them, or the agent, is another.
 
-mod cpio;
+pub mod cpio;
+pub mod emulated;
 mod modules;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,7 +30,7 @@ const KERNEL: &str = if cfg!(target_arch = "aarch64") {
 const BUSYBOX: &str = "busybox-static";
 /// Tells what an image was made of; changes with what this file puts into it.
 const STAMP: &str = "made-of";
-const LAYOUT: &str = "layout 3";
+const LAYOUT: &str = "layout 5";
 
 /// Text files of the guest.
 const FILES: &[(&str, &str)] = &[
@@ -162,7 +163,7 @@ fn fill(packages: &Path, agent: &Path, image: &Path) -> Result<()> {
     FOLDERS.iter().for_each(|folder| archive.folder(folder));
     // The kernel opens its console here, before init mounts anything.
     archive.character_device("dev/console", 5, 1);
-    archive.file("init", 0o755, &stripped(agent)?);
+    archive.file("init", 0o755, &emulated::stripped(agent)?);
     busybox(packages, &mut archive)?;
     for (path, text) in FILES {
         archive.file(path, 0o644, text.as_bytes());
@@ -204,16 +205,6 @@ fn add_modules(archive: &mut Archive, modules: Vec<modules::Module>) {
         list.push('\n');
     }
     archive.file("etc/osxfs/modules", 0o644, list.as_bytes());
-}
-
-/// The agent without what only a debugger reads, where there is a program to leave it out.
-fn stripped(agent: &Path) -> Result<Vec<u8>> {
-    let small = tempfile::NamedTempFile::new()?;
-    let strip = find("strip").map(Command::new);
-    let done = strip
-        .is_some_and(|mut strip| output_of(strip.arg("-o").arg(small.path()).arg(agent)).is_some());
-    fs::read(if done { small.path() } else { agent })
-        .with_context(|| format!("cannot read {}", agent.display()))
 }
 
 /// The kernel's file and its release.

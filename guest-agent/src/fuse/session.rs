@@ -398,6 +398,7 @@ impl Session {
         match self.try_serve(&bytes, attempt, deadline) {
             None => {}
             Some(Stop::Error(errno)) => self.answer_bytes(&bytes, &Answer::Error(errno)),
+            Some(Stop::Done) => self.answer_bytes(&bytes, &Answer::Done),
             Some(Stop::Answer(answer)) => {
                 self.answer_bytes(&bytes, &answer);
                 if self.arrivals() != seen

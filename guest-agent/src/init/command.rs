@@ -58,17 +58,17 @@ pub(super) fn start(start: &Start<'_>, reports: &Reports) -> Result<Running, Fai
     .map_err(failed)
 }
 
-/// A shell on the guest's console.
-pub(super) fn console_shell() -> Result<Running, Failure> {
+/// A shell on this console, or if there is none, on the kernel's own.
+pub(super) fn console_shell(named: Option<&str>) -> Result<Running, Failure> {
     let failed = |error: io::Error| Failure::new("starting a shell on the console", &error);
+    let open = |device| File::options().read(true).write(true).open(Path::new("/dev").join(device));
     // The console itself is nobody's terminal; what it stands for is.
     let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
-    let device = active.split_ascii_whitespace().next_back().unwrap_or("console");
-    let console = File::options()
-        .read(true)
-        .write(true)
-        .open(Path::new("/dev").join(device))
-        .map_err(failed)?;
+    let active = active.split_ascii_whitespace().next_back().unwrap_or("console");
+    let console = match named.map(open) {
+        Some(Ok(console)) => console,
+        Some(Err(_)) | None => open(active).map_err(failed)?,
+    };
     let mut command = wrapper(true);
     command.arg("/bin/sh");
     command.stdin(console.try_clone().map_err(failed)?);

@@ -1,6 +1,6 @@
 //! The connection to the monitor: finding it, the first words, orders in and reports out.
 
-use crate::clock;
+use crate::wire::connect_once;
 use parking_lot::Mutex;
 use protocol::guest::{MIN_VERSION, Order, Report, Start, VERSION};
 use protocol::splitter::{Frame, ReadError, Splitter};
@@ -86,7 +86,7 @@ fn bad(text: String) -> io::Error {
 fn retry_connect(address: &Address) -> io::Result<OwnedFd> {
     let begun = Instant::now();
     loop {
-        match clock::connect(address) {
+        match connect_once(address) {
             Err(_) if begun.elapsed() < PATIENCE => thread::sleep(RETRY),
             other => return other,
         }

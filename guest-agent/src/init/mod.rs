@@ -100,7 +100,7 @@ fn live(settings: &Settings) -> Halt {
         Ok(connected) => connected,
         Err(error) if settings.shell => {
             info!(%error, "no monitor; a shell it is");
-            return shell();
+            return shell(settings);
         }
         Err(error) => {
             warn!("no word from the monitor at {}: {error}; powering off", settings.control);
@@ -184,15 +184,18 @@ fn begin(
     reports: &Reports,
 ) -> Result<Option<Running>, Failure> {
     if start.command.is_empty() {
-        return if settings.shell { command::console_shell().map(Some) } else { Ok(None) };
+        return match settings.shell {
+            true => command::console_shell(settings.console.as_deref()).map(Some),
+            false => Ok(None),
+        };
     }
     command::start(start, reports).map(Some)
 }
 
 /// Without a monitor: a shell, and nothing after it.
-fn shell() -> Halt {
+fn shell(settings: &Settings) -> Halt {
     let (events, next) = mpsc::channel();
-    match command::console_shell().and_then(|shell| {
+    match command::console_shell(settings.console.as_deref()).and_then(|shell| {
         hear_signals(&events).map_err(|error| no_thread(&error))?;
         Reaper::start(Some(shell.pid()), &events).map_err(|error| no_thread(&error))
     }) {

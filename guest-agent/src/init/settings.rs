@@ -19,6 +19,8 @@ pub(super) struct Settings {
     pub log: Option<String>,
     /// Whether there is a shell on the console where no command is to run (`osxfs.shell`).
     pub shell: bool,
+    /// Which console that is, if it is not the kernel's own (`osxfs.shell=hvc0`).
+    pub console: Option<String>,
 }
 
 impl Settings {
@@ -34,8 +36,13 @@ impl Settings {
 
     fn parse(words: &str) -> Self {
         let host = |port| Address::Vsock { cid: HOST, port };
-        let mut settings =
-            Self { control: host(CONTROL_PORT), server: host(FILES_PORT), log: None, shell: false };
+        let mut settings = Self {
+            control: host(CONTROL_PORT),
+            server: host(FILES_PORT),
+            log: None,
+            shell: false,
+            console: None,
+        };
         for word in words.split_ascii_whitespace() {
             let Some(word) = word.strip_prefix("osxfs.") else { continue };
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
@@ -47,7 +54,10 @@ impl Settings {
                 "control" => address(&mut settings.control),
                 "server" => address(&mut settings.server),
                 "log" => settings.log = Some(value.to_owned()),
-                "shell" => settings.shell = true,
+                "shell" => {
+                    settings.shell = true;
+                    settings.console = (!value.is_empty()).then(|| value.to_owned());
+                }
                 _ => {}
             }
         }
@@ -75,5 +85,8 @@ mod tests {
         assert_eq!(settings.control.to_string(), "unix:/b");
         assert_eq!(settings.server.to_string(), "vsock:2:1525");
         assert_eq!((settings.log.as_deref(), settings.shell), (Some("debug"), true));
+        assert_eq!(settings.console, None);
+        let settings = Settings::parse("osxfs.shell=hvc0");
+        assert_eq!((settings.shell, settings.console.as_deref()), (true, Some("hvc0")));
     }
 }

@@ -91,4 +91,11 @@ pub fn a_machine_reboots_and_powers_off() {
     }
     let status = child.wait().expect("its end");
     assert!(status.success(), "{status}");
+
+    // And one that gives itself up, which for a kernel is a way to restart.
+    let output = run(vm().args(["--cmdline", "reboot=triple", "--", "reboot", "-f"]), b"");
+    let (_, said) = texts(&output);
+    assert!(said.contains("triple-faulted at rip 0x"), "{said}");
+    assert!(said.contains("the guest crashed or restarted before the command had ended"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
 }

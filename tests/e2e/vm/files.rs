@@ -2,6 +2,7 @@
 //! they find on the local disk.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use super::host::{LOADED, share_of, shell};
@@ -18,15 +19,30 @@ const SUM: &str = "find . -type f -print0 | sort -z | xargs -0 sha256sum | sha25
 pub fn many_files_arrive_whole() {
     let scratch = Scratch::new();
     let shared = scratch.dir("shared");
-    tree::make(&shared.join("from"), scale() * FILES, 100, 4_000);
+    many(&shared, count(), |script| shell(share_of(&shared, "/shared"), script));
+}
+
+/// A guest copies them within the folder that it has at `/shared`, and both sides find the same.
+pub fn many(shared: &Path, files: usize, in_guest: impl FnOnce(&str) -> String) {
+    tree::make(&shared.join("from"), files, 100, 4_000);
     let script = format!("cd /shared; cp -r from to; cd to; {SUM}");
-    let in_guest = shell(share_of(&shared, "/shared"), &script);
+    let in_guest = in_guest(&script);
     for folder in ["from", "to"] {
         let mut sum = std::process::Command::new("sh");
         sum.args(["-euc", SUM]).current_dir(shared.join(folder));
         let here = Suite::run("sha256sum", Duration::from_secs(300), &mut sum).succeeds().log;
         assert_eq!(here, in_guest, "{folder}");
     }
+}
+
+/// How many files are copied.
+pub fn count() -> usize {
+    scale() * FILES
+}
+
+/// What fsx does.
+pub fn operations() -> usize {
+    scale() * OPERATIONS
 }
 
 fn scale() -> usize {
@@ -36,16 +52,20 @@ fn scale() -> usize {
 pub fn judges_find_no_fault() {
     let scratch = Scratch::new();
     let shared = scratch.dir("shared");
+    judges(&shared, operations(), |script| shell(share_of(&shared, "/shared"), script));
+}
+
+/// fsx and pjdfstest in a guest that has the folder at `/shared`.
+pub fn judges(shared: &Path, operations: usize, in_guest: impl FnOnce(&str) -> String) {
     fs::write(shared.join("fsx.toml"), fsx::CONFIGURATION).expect("a configuration");
     fs::write(shared.join("pjdfstest.toml"), pjdfstest::CONFIGURATION).expect("a configuration");
-    let operations = scale() * OPERATIONS;
     let script = format!(
         "echo daemon:x:1:1::/:/bin/false >> /etc/passwd; echo daemon:x:1: >> /etc/group
         mkdir /shared/on
         {LOADED}/fsx -N {operations} -S 20 -f /shared/fsx.toml -P /tmp /shared/file >&2
         {LOADED}/pjdfstest --configuration-file /shared/pjdfstest.toml --path /shared/on || true"
     );
-    let log = shell(share_of(&shared, "/shared"), &script);
+    let log = in_guest(&script);
     let program = tools::find("pjdfstest").expect("packed");
     pjdfstest::judge(
         pjdfstest::HOST_DEVIATIONS,

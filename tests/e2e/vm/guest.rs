@@ -30,8 +30,16 @@ pub const MARK: &str = "guest: ";
 
 /// Makes `osxfs vm run` start this program for a job.
 pub fn run_in(command: &mut Command, job: &str) {
-    command.args(["--env", &format!("{JOB}={job}"), "--"]);
-    command.args(format!("{LOADED}/e2e --exact {TEST} --ignored --nocapture").split(' '));
+    command.args(["--env", &format!("{JOB}={job}"), "--"]).args(this_program().split(' '));
+}
+
+/// A line of a script that starts it for a job.
+pub fn line_of(job: &str) -> String {
+    format!("{JOB}={job} {}", this_program())
+}
+
+fn this_program() -> String {
+    format!("{LOADED}/e2e --exact {TEST} --ignored --nocapture")
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::{PROMPT, Suite, share};
 
@@ -65,14 +65,14 @@ pub fn texts(output: &Output) -> (String, String) {
 
 /// What a console says, as it comes.
 pub struct Said {
-    from: ChildStdout,
+    from: Box<dyn Read>,
     /// Not waited for yet.
     rest: Vec<u8>,
 }
 
 impl Said {
-    pub fn of(from: ChildStdout) -> Self {
-        Self { from, rest: Vec::new() }
+    pub fn of(from: impl Read + 'static) -> Self {
+        Self { from: Box::new(from), rest: Vec::new() }
     }
 
     /// Waits until it has said this, and forgets that and all before it.

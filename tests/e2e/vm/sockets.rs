@@ -24,9 +24,16 @@ pub fn many_connections_carry_their_data() {
     let ready = || guest.stdout.all().iter().any(|line| line.contains("listening"));
     eventually("the guest listens", super::LIMIT, ready);
 
+    exchange(&socket, &listener);
+    let status = guest.wait(super::LIMIT).expect("its end");
+    assert!(status.success(), "{status}\n{}", guest.report());
+}
+
+/// The host's side of it, with a guest at `socket` whose own connections come to `listener`.
+pub fn exchange(socket: &Path, listener: &UnixListener) {
     std::thread::scope(|scope| {
         for number in 0..CONNECTIONS / 2 {
-            let stream = connect(&socket);
+            let stream = connect(socket);
             scope.spawn(move || guest::first(&stream, UnixStream::shutdown, number, false));
         }
         for _ in 0..CONNECTIONS / 2 {
@@ -34,8 +41,6 @@ pub fn many_connections_carry_their_data() {
             scope.spawn(move || collects_and_answers(stream));
         }
     });
-    let status = guest.wait(super::LIMIT).expect("its end");
-    assert!(status.success(), "{status}\n{}", guest.report());
 }
 
 /// Reads until the other has closed its half, and only then says anything: the same, inverted.

@@ -6,14 +6,16 @@
 //!               └─ notify: a write that only signals an Event
 //! ```
 //!
-//! A [`Vcpu`] belongs to the thread that made it. What stops it from elsewhere is its [`Kick`].
+//! A [`Vcpu`] belongs to the thread that made it. What stops it from elsewhere is its [`Kick`]. Where the
+//! virtual machine is another monitor's, `vhost_user` stands in for all of this.
 
 mod event;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod kvm;
-pub mod sandbox;
-
 mod pages;
+pub mod sandbox;
+#[cfg(target_os = "linux")]
+pub mod vhost_user;
 
 use crate::Error;
 use crate::arch::Start;
@@ -21,7 +23,7 @@ use crate::memory::Memory;
 use std::sync::Arc;
 
 pub use event::Event;
-pub use pages::release_pages;
+pub use pages::{keep_out_of_dumps, release_pages};
 
 /// An interrupt of the guest, as a device sees it. Called on any thread; does not wait.
 pub trait Interrupt: Send + Sync {

@@ -1,4 +1,5 @@
-//! Gives pages of guest memory back to the host.
+//! What becomes of the pages of guest memory: some are given back to the host, none get into a core
+//! dump.
 #![allow(unsafe_code)] // `madvise` works on addresses.
 
 use crate::memory::Memory;
@@ -29,6 +30,29 @@ pub fn release_pages(memory: &Memory, start: GuestAddress, len: usize) -> io::Re
     Ok(())
 }
 
+/// Keeps a guest's memory, which may be large and has its secrets, out of core dumps of the monitor. By
+/// that it is also a mapping of its own, which anyone can tell from the monitor's (`/proc/PID/smaps`).
+#[cfg(target_os = "linux")]
+pub fn keep_out_of_dumps(memory: &Memory) {
+    // Its methods have names that others here have as well.
+    use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+    for region in memory.iter() {
+        let Ok(address) = region.get_host_address(MemoryRegionAddress(0)) else {
+            continue;
+        };
+        let len = usize::try_from(region.len()).unwrap_or_default();
+        // SAFETY: the region is mapped, of this length, while `memory` is there, and nothing is done to
+        // what it holds.
+        if let Err(error) = unsafe { madvise(address.cast(), len, Advice::LinuxDontDump) } {
+            tracing::debug!(%error, "core dumps would have the guest's memory in them");
+        }
+    }
+}
+
+/// Nothing of that kind is known here.
+#[cfg(not(target_os = "linux"))]
+pub fn keep_out_of_dumps(_memory: &Memory) {}
+
 #[cfg(target_os = "linux")]
 const ADVICE: Advice = Advice::LinuxDontNeed;
 #[cfg(not(target_os = "linux"))]
@@ -52,6 +76,19 @@ mod tests {
         // Two of the three pages' worth of bytes are whole pages.
         #[cfg(target_os = "linux")]
         assert_eq!(all[2 * page..4 * page], vec![0; 2 * page]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_guests_memory_is_a_mapping_of_its_own_that_is_not_dumped() {
+        use vm_memory::GuestMemoryBackend;
+        let memory = crate::memory::map(&[(GuestAddress(0), 7 << 20)]).unwrap();
+        let address = memory.get_host_address(GuestAddress(0)).unwrap().addr();
+        let range = format!("{address:x}-{:x} ", address + (7 << 20));
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mapping = maps.split(&range).nth(1).expect("a mapping of this range");
+        let flags = mapping.lines().find_map(|line| line.strip_prefix("VmFlags: ")).unwrap();
+        assert!(flags.split(' ').any(|flag| flag == "dd"), "{flags}");
     }
 
     #[test]

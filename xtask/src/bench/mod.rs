@@ -9,6 +9,7 @@
 //! | `watcher` | inotify on the mount, and what it is expected to tell |
 //! | `fs` | the benchmark of file operations, beside a local disk and other file systems |
 //! | `growth` | how time and memory grow with the number of files, and requests in flight |
+//! | `vm` | the benchmark of the VM monitor, beside QEMU |
 //! | `share`, `daemon` | the shares that are measured, their processes and processor time |
 //! | `environment`, `stats`, `table` | what every benchmark prints |
 //!
@@ -27,6 +28,7 @@ mod share;
 mod stats;
 mod storm;
 mod table;
+mod vm;
 mod watcher;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +45,11 @@ pub enum Benchmark {
     Fs(fs::Options),
     /// Time and memory for a file as a tree grows, large directories, requests in flight
     Growth(growth::Options),
+    /// The VM monitor: start, memory, idleness, vsock, beside QEMU on an emulated host
+    Vm(vm::Options),
+    /// What `vm` runs in that host
+    #[command(hide = true)]
+    VmInside(vm::inside::Options),
 }
 
 pub fn run(benchmark: &Benchmark) -> Result<()> {
@@ -50,6 +57,8 @@ pub fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Events(options) => events::run(options),
         Benchmark::Fs(options) => fs::run(options),
         Benchmark::Growth(options) => growth::run(options),
+        Benchmark::Vm(options) => vm::run(options),
+        Benchmark::VmInside(options) => vm::inside::run(options),
     }
 }
 

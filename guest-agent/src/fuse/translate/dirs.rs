@@ -13,7 +13,7 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
     Ok(match *operation {
         Op::OpenDir if view.needs_no_server(LocalId(node)) => {
             let fh = view.handles.insert_unopened(directory(LocalId(node)));
-            return Err(Stop::Answer(Answer::Opened(open_out(view, LocalId(node), fh))));
+            return Err(Answer::Opened(open_out(view, LocalId(node), fh)).into());
         }
         Op::OpenDir => Ask::OpenDir { node: view.node(node)? },
         Op::ReadDir { handle, offset, size, plus } => {
@@ -24,7 +24,7 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
         }
         Op::ReleaseDir { handle } => {
             view.leftovers.close(view.handles.remove(handle, view.epoch));
-            return Err(Stop::DONE);
+            return Err(Stop::Done);
         }
         Op::FsyncDir { handle, data_only } => {
             Ask::Fsync { handle: view.handle(handle)?, data_only }

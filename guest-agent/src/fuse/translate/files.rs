@@ -31,7 +31,7 @@ pub(super) fn begin<'a>(
 ) -> Result<Ask<'a>, Stop> {
     Ok(match *operation {
         Op::Open { flags } if is_read_only(flags) && view.needs_no_server(LocalId(node)) => {
-            return Err(Stop::Answer(Answer::Opened(unopened(view, LocalId(node)))));
+            return Err(Answer::Opened(unopened(view, LocalId(node))).into());
         }
         Op::Open { flags } => {
             let flags = open_flags(view, flags, attempt) - OpenFlags::EXCL;
@@ -61,18 +61,18 @@ pub(super) fn begin<'a>(
             let owner = LockOwner(owner);
             // Nothing is written late by the server.
             if !view.handles.drop_posix_locks(handle, owner) {
-                return Err(Stop::DONE);
+                return Err(Stop::Done);
             }
             match view.handle(handle) {
                 Ok(handle) => Ask::Flush { handle, owner },
                 // The locks went with the connection.
-                Err(Stop::Stale(_)) => return Err(Stop::DONE),
+                Err(Stop::Stale(_)) => return Err(Stop::Done),
                 Err(stop) => return Err(stop),
             }
         }
         Op::Release { handle } => {
             view.leftovers.close(view.handles.remove(handle, view.epoch));
-            return Err(Stop::DONE);
+            return Err(Stop::Done);
         }
         Op::Fsync { handle, data_only } => Ask::Fsync { handle: view.handle(handle)?, data_only },
         Op::Fallocate { handle, offset, length, mode } => {

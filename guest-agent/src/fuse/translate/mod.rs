@@ -125,8 +125,10 @@ impl View<'_> {
 pub enum Stop {
     /// It fails.
     Error(Errno),
+    /// It is done already.
+    Done,
     /// The answer is known here.
-    Answer(Answer<'static>),
+    Answer(Box<Answer<'static>>),
     /// Something belongs to an earlier connection and has to be found again first.
     Stale(Need),
 }
@@ -164,9 +166,10 @@ pub enum FollowUp {
     DropSetGid(LocalId, Answer<'static>),
 }
 
-impl Stop {
-    /// It is done already.
-    const DONE: Self = Self::Answer(Answer::Done);
+impl From<Answer<'static>> for Stop {
+    fn from(answer: Answer<'static>) -> Self {
+        Self::Answer(Box::new(answer))
+    }
 }
 
 impl From<Errno> for Stop {

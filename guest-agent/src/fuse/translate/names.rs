@@ -12,7 +12,7 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
             let dir = LocalId(node);
             if let Some(entry) = view.ahead.take(dir, name.as_bytes()) {
                 let local = view.nodes.found(dir, name.as_bytes(), &entry);
-                return Err(Stop::Answer(Answer::Entry(view.entry(local, &entry))));
+                return Err(Answer::Entry(view.entry(local, &entry)).into());
             }
         }
         Op::SymLink { name, .. }

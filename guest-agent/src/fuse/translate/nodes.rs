@@ -23,11 +23,11 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
         }
         Op::GetAttr | Op::Statx => {
             if let Some(attr) = view.nodes.take_dir(LocalId(node), view.arrivals) {
-                return Err(Stop::Answer(attr_answer(operation, &attr)));
+                return Err(attr_answer(operation, &attr).into());
             }
         }
         Op::SetXattr { .. } | Op::RemoveXattr { .. } => {
-            _ = view.nodes.take_dir(LocalId(node), view.arrivals)
+            view.nodes.take_dir(LocalId(node), view.arrivals);
         }
         _ => {}
     }
@@ -94,7 +94,7 @@ fn access_without_server(view: &View<'_>, mask: u32) -> Result<(), Stop> {
     }
     // F_OK: the node exists, or the kernel could not ask.
     if AccessMask::from_bits_truncate(mask).is_empty() {
-        return Err(Stop::DONE);
+        return Err(Stop::Done);
     }
     Ok(())
 }

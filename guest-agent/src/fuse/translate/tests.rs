@@ -386,9 +386,9 @@ fn what_belongs_to_an_earlier_connection_is_named() {
     assert_eq!(stop(&pages), Stop::Stale(Need::Pages(0)));
     // Closing is what the loss has done already.
     let flush = message(op::FLUSH, file.0, &[abi::FlushIn::default().as_bytes()]);
-    assert_eq!(stop(&flush), Stop::DONE);
+    assert_eq!(stop(&flush), Stop::Done);
     let release = message(op::RELEASE, file.0, &[abi::ReleaseIn::default().as_bytes()]);
-    assert_eq!(stop(&release), Stop::DONE);
+    assert_eq!(stop(&release), Stop::Done);
 }
 
 #[test]

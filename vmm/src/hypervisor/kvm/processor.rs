@@ -62,7 +62,10 @@ impl Processor {
                 return Ok(Next::Enter);
             }
             Ok(VcpuExit::Intr) => return Ok(Next::Enter),
-            Ok(VcpuExit::Shutdown) => return Ok(Next::Stop(Stop::Reset)),
+            Ok(VcpuExit::Shutdown) => {
+                self.tell_of_triple_fault();
+                return Ok(Next::Stop(Stop::Reset));
+            }
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => {
                 return Ok(Next::Stop(Stop::PowerOff));
             }
@@ -111,6 +114,34 @@ impl Processor {
             }
         }
         Ok(())
+    }
+
+    /// Says where a guest gave itself up, and in what state. Few do so on purpose, and no other trace
+    /// is left of a crash so deep. (A KVM on AMD tells of the state as far as the processor kept it.)
+    fn tell_of_triple_fault(&self) {
+        let (Ok(regs), Ok(system), Ok(events)) =
+            (self.fd.get_regs(), self.fd.get_sregs(), self.fd.get_vcpu_events())
+        else {
+            return tracing::warn!("the guest's processor {} triple-faulted", self.id);
+        };
+        tracing::warn!(
+            "the guest's processor {} triple-faulted at rip {:#x} (rsp {:#x}, rflags {:#x}, cr0 {:#x}, \
+             cr2 {:#x}, cr3 {:#x}, cr4 {:#x}, efer {:#x}, cs {:#x}, idt {:#x}; exception {} of {:#x}); \
+             unless it meant to restart, its kernel has crashed",
+            self.id,
+            regs.rip,
+            regs.rsp,
+            regs.rflags,
+            system.cr0,
+            system.cr2,
+            system.cr3,
+            system.cr4,
+            system.efer,
+            system.cs.selector,
+            system.idt.base,
+            if events.exception.injected != 0 { "injected" } else { "pending or none" },
+            events.exception.nr,
+        );
     }
 
     /// Says what KVM could not do, and where.

@@ -126,9 +126,11 @@ const FREE: &[libc::c_long] = &[
     libc::SYS_shutdown,
 ];
 
-/// `_IO(KVMIO, 0x80)` and `_IOR(KVMIO, 0x81, struct kvm_regs)` of the kernel's `linux/kvm.h`.
+/// `_IO(KVMIO, 0x80)`, and those that only tell a processor's state, of the kernel's `linux/kvm.h`.
 const KVM_RUN: u64 = 0xae80;
 const KVM_GET_REGS: u64 = 0x8090_ae81;
+const KVM_GET_SREGS: u64 = 0x8138_ae83;
+const KVM_GET_VCPU_EVENTS: u64 = 0x8040_ae9f;
 /// `_IO(0x12, 119)` and `_IO(0x12, 127)` of `linux/fs.h`: a disk that is a block device.
 const BLKDISCARD: u64 = 0x1277;
 const BLKZEROOUT: u64 = 0x127f;
@@ -137,6 +139,8 @@ const BLKZEROOUT: u64 = 0x127f;
 const CONTROLS: &[u64] = &[
     KVM_RUN,
     KVM_GET_REGS,
+    KVM_GET_SREGS,
+    KVM_GET_VCPU_EVENTS,
     libc::FIONBIO,
     libc::FIONREAD,
     libc::TCGETS,

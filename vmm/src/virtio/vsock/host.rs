@@ -163,6 +163,11 @@ impl Host {
         Ok(Self { side, cid, listeners })
     }
 
+    /// The paths of its sockets.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.listeners.iter().map(|listener| listener.path.as_path())
+    }
+
     /// Leads a guest's wish for a port of the host to whoever listens.
     pub(super) fn find(&self, port: Port) -> Found {
         if let Some(program) = self.side.ports.get(&port) {

@@ -8,7 +8,7 @@
 //!
 //! `muxer` and `connection` decide, and never see a byte of payload: they say how much may go where.
 //! `engine` moves the bytes, on one thread; whoever owns the queues drives it: [`device`] for our own
-//! monitor, `vhost_user` for others.
+//! monitor, `hypervisor::vhost_user` for others.
 
 mod budget;
 pub mod connection;

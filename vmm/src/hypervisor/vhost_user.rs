@@ -77,6 +77,7 @@ pub enum VhostUserError {
 /// A backend whose sockets are made, and that nobody uses yet.
 pub struct VhostUser {
     path: PathBuf,
+    sockets: Vec<PathBuf>,
     listener: Listener,
     backend: Arc<Backend>,
 }
@@ -87,17 +88,25 @@ impl VhostUser {
     /// # Errors
     /// One of them cannot be made.
     pub fn bind(path: &Path, cid: Cid, side: HostSide) -> Result<Self, VhostUserError> {
-        let engine = Engine::new(Host::bind(side, cid)?)?;
-        let core = Core::new(engine)?;
+        let host = Host::bind(side, cid)?;
+        let mut sockets: Vec<_> = host.paths().map(Path::to_owned).collect();
+        sockets.push(path.to_owned());
+        let core = Core::new(Engine::new(host)?)?;
         let socket = OwnedFd::from(host::bind(path)?);
         let socket = UnixListener::from(socket);
         socket.set_nonblocking(false)?;
         let backend = Backend { config: cid.0.to_le_bytes(), core: Mutex::new(core) };
         Ok(Self {
             path: path.to_owned(),
+            sockets,
             listener: Listener::from(socket),
             backend: Arc::new(backend),
         })
+    }
+
+    /// All sockets that were made, for whoever ends without dropping this: serving has no other end.
+    pub fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
     }
 
     /// Serves monitors that connect, one after the other.
