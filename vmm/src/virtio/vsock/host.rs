@@ -164,7 +164,7 @@ impl Host {
     }
 
     /// The paths of its sockets.
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.listeners.iter().map(|listener| listener.path.as_path())
     }
 
