@@ -145,7 +145,8 @@ impl Errands {
         }
     }
 
-    /// These are to be closed, soon. Neither waits nor sends.
+    /// These are to be closed, soon; if at once, by whoever calls this and may send. Neither waits nor
+    /// sends itself.
     pub fn close(&self, epoch: u32, removed: Removed) {
         let handles = removed.server.into_iter().flatten();
         let queues = &mut *self.queues.lock();
@@ -155,8 +156,7 @@ impl Errands {
         }
         if removed.at_once || queues.closes.len() >= CLOSE_BATCH {
             self.must_close.store(true, Ordering::Relaxed);
-        }
-        if queues.close_at.is_none() {
+        } else if queues.close_at.is_none() {
             queues.close_at = Some(Instant::now() + CLOSE_DELAY);
             self.wake.notify_one();
         }

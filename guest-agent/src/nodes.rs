@@ -13,7 +13,7 @@
 //!   are not in `by_server`.
 //! * Name and parent are the last known ones: a hint that is verified by inode number.
 //!
-//! A record costs about 110 bytes and its name, and its two index entries about 40 more.
+//! A record costs about 130 bytes and its name, and its two index entries about 40 more.
 
 mod node;
 

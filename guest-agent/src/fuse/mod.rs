@@ -12,6 +12,7 @@ pub mod abi;
 pub mod actuator;
 pub mod device;
 pub mod init;
+mod look_ahead;
 pub mod operation;
 pub mod reply;
 pub mod request;

@@ -17,7 +17,7 @@ use super::translate::{self, Leftovers, Policy, Stop, View};
 use crate::affinity::Affinity;
 use crate::ahead::Ahead;
 use crate::bell::Bell;
-use crate::client::{Attendant, Client, Complete, Origin, Outcome};
+use crate::client::{Attendant, Client, Origin};
 use crate::coherence::own::Own;
 use crate::counters::Counters;
 use crate::errands::{Chore, Errands};
@@ -28,7 +28,7 @@ use crate::watchers::Watchers;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use protocol::{
     Attached, Attachment, Caller, Changes, Entry, Errno, ForgetOne, Groups, Handles, NodeId,
-    OwnershipMode, Reply, Request as Ask, limits,
+    OwnershipMode, Request as Ask, limits,
 };
 use rustc_hash::FxHashSet;
 use rustix::fd::OwnedFd;
@@ -414,20 +414,6 @@ impl Session {
         }
     }
 
-    /// A name of a directory is asked for: perhaps the others will be.
-    fn look_ahead(self: &Arc<Self>, epoch: u32, dir: LocalId) {
-        let seen = self.arrivals();
-        let may = self.with_view(epoch, |view| view.may_be_ahead(dir));
-        if may == Some(true)
-            && self.ahead.missed(dir)
-            && let Ok(node) = self.nodes.resolve(dir)
-        {
-            let listed = Box::new(Listed { session: self.clone(), dir, epoch, seen });
-            let ask = Ask::List { node, size: LIST_AHEAD };
-            self.client.submit(epoch, None, &Caller::default(), &ask, listed);
-        }
-    }
-
     /// Tells the server what nobody uses any more. May send.
     pub(crate) fn close_now(&self) {
         let epoch = self.epoch();
@@ -543,7 +529,9 @@ impl Session {
         }
         if let Answer::Opened(open) | Answer::Created(_, open) = answer {
             let epoch = self.epoch();
-            self.errands.close(epoch, self.handles.remove(open.fh, epoch));
+            // This thread may not send.
+            let removed = Removed { at_once: false, ..self.handles.remove(open.fh, epoch) };
+            self.errands.close(epoch, removed);
         }
     }
 
@@ -615,33 +603,6 @@ impl Session {
             // A counter of eight bytes, which whoever polls it sees.
             let _ = rustix::io::write(gone, &1_u64.to_ne_bytes());
         }
-    }
-}
-
-/// How much of a directory is asked for ahead, in bytes of a listing: some 800 names.
-const LIST_AHEAD: u32 = 128 * 1024;
-
-/// Waits for the listing of a directory.
-struct Listed {
-    session: Arc<Session>,
-    dir: LocalId,
-    epoch: u32,
-    seen: u64,
-}
-
-impl Complete for Listed {
-    fn complete(self: Box<Self>, outcome: Outcome<'_>) {
-        let Outcome::Reply(Reply::Listing { data }) = outcome else { return };
-        let session = &self.session;
-        let overtaken = session.is_behind(self.seen);
-        session.with_view(self.epoch, |view| {
-            translate::take_ahead(&View { overtaken, ..*view }, self.dir, data.0);
-        });
-        // A change may have come while the names were put down.
-        if session.arrivals() != self.seen {
-            session.ahead.clear().into_iter().for_each(|node| session.give_back(node, 1));
-        }
-        session.errands.expire_ahead();
     }
 }
 
