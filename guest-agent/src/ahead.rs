@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use std::time::{Duration, Instant};
 
 /// For how long names are kept.
-const KEPT: Duration = Duration::from_secs(1);
+pub const KEPT: Duration = Duration::from_secs(1);
 /// Most names that are kept.
 const MOST: usize = 16_384;
 /// Directories whose use is observed.
@@ -49,13 +49,10 @@ impl Ahead {
     /// A name that the kernel asks for, with its lookup.
     pub fn take(&self, dir: LocalId, name: &[u8]) -> Option<Entry> {
         let table = &mut *self.0.lock();
-        let names = table.dirs.get_mut(&dir)?;
-        if names.came.elapsed() >= KEPT {
+        if table.dirs.get(&dir)?.came.elapsed() >= KEPT {
             return None;
         }
-        let entry = names.names.remove(name)?;
-        table.count -= 1;
-        Some(entry)
+        table.remove(dir, name)
     }
 
     /// The server is asked for a name. Tells whether it should be asked for all in the directory.
@@ -91,10 +88,7 @@ impl Ahead {
 
     /// The guest does something under this name, or was told of it by the server.
     pub fn drop_name(&self, dir: LocalId, name: &[u8]) -> Option<NodeId> {
-        let table = &mut *self.0.lock();
-        let entry = table.dirs.get_mut(&dir)?.names.remove(name)?;
-        table.count -= 1;
-        Some(entry.node)
+        self.0.lock().remove(dir, name).map(|entry| entry.node)
     }
 
     /// Gives what has been kept for too long, and when to look again.
@@ -128,6 +122,14 @@ impl Ahead {
         dirs.into_values()
             .flat_map(|names| names.names.into_values().map(|entry| entry.node))
             .collect()
+    }
+}
+
+impl Table {
+    fn remove(&mut self, dir: LocalId, name: &[u8]) -> Option<Entry> {
+        let entry = self.dirs.get_mut(&dir)?.names.remove(name)?;
+        self.count -= 1;
+        Some(entry)
     }
 }
 

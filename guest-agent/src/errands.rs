@@ -36,8 +36,6 @@ const CLOSE_BATCH: usize = 32;
 const CLOSE_DELAY: Duration = Duration::from_millis(5);
 /// For how long something is open here alone.
 const OPEN_DELAY: Duration = Duration::from_millis(20);
-/// How often what was told ahead is looked through.
-const AHEAD_DELAY: Duration = Duration::from_secs(1);
 /// Pause before a request that found too many in flight tries again.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -196,11 +194,11 @@ impl Errands {
         self.wake.notify_one();
     }
 
-    /// Something was told ahead that may not be asked for.
-    pub fn expire_ahead(&self) {
+    /// Something was told ahead that has gone by at this time.
+    pub fn expire_ahead(&self, at: Instant) {
         let queues = &mut *self.queues.lock();
         if queues.expire.is_none() {
-            queues.expire = Some(Instant::now() + AHEAD_DELAY);
+            queues.expire = Some(at);
             self.wake.notify_one();
         }
     }
@@ -282,8 +280,8 @@ pub fn run(session: &Arc<Session>) {
             Job::Expire => {
                 let (given, more) = session.ahead.expire(Instant::now());
                 given.into_iter().for_each(|node| session.give_back(node, 1));
-                if more.is_some() {
-                    errands.expire_ahead();
+                if let Some(at) = more {
+                    errands.expire_ahead(at);
                 }
             }
             Job::Close => session.close_now(),

@@ -3,10 +3,12 @@
 
 use super::session::Session;
 use super::translate::{self, View};
+use crate::ahead::KEPT;
 use crate::client::{Complete, Outcome};
 use crate::nodes::LocalId;
 use protocol::{Caller, Reply, Request as Ask};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How much of a directory is asked for ahead, in bytes of a listing: some 800 names.
 const LIST_AHEAD: u32 = 128 * 1024;
@@ -45,8 +47,8 @@ impl Complete for Listed {
         });
         // A change may have come while the names were put down.
         if session.arrivals() != self.seen {
-            session.ahead.clear().into_iter().for_each(|node| session.give_back(node, 1));
+            session.drop_ahead();
         }
-        session.errands().expire_ahead();
+        session.errands().expire_ahead(Instant::now() + KEPT);
     }
 }

@@ -179,6 +179,11 @@ impl Session {
         self.errands.forget(self.epoch(), ForgetOne { node, count });
     }
 
+    /// Something has changed: what was told ahead is void.
+    pub(super) fn drop_ahead(&self) {
+        self.ahead.clear().into_iter().for_each(|node| self.give_back(node, 1));
+    }
+
     /// The changes `seq` are delivered or given up. May send: not for threads that bring replies.
     pub fn delivered(&self, seq: u64) {
         self.undelivered.lock().remove(&seq);
@@ -627,7 +632,7 @@ impl Attendant for Session {
     fn changes(&self, seq: u64, changes: &Changes<'_>) {
         self.undelivered.lock().insert(seq);
         self.arrivals.fetch_add(1, Ordering::AcqRel);
-        self.ahead.clear().into_iter().for_each(|node| self.give_back(node, 1));
+        self.drop_ahead();
         self.counters.changes.add(changes.0.len() as u64);
         self.active.ring();
         match self.sink.get() {

@@ -35,6 +35,13 @@ pub struct Policy {
     pub ownership: OwnershipMode,
 }
 
+impl Policy {
+    /// Whether the kernel may go by what it was told, and itself decides who may do what.
+    fn kernel_decides(&self) -> bool {
+        self.consistency != Consistency::Consistent && self.ownership == OwnershipMode::Host
+    }
+}
+
 /// Takes what an exchange leaves over. Must neither wait nor send.
 pub trait Leftovers {
     /// Lookups that the kernel is not told of.
@@ -95,9 +102,7 @@ impl View<'_> {
     /// Whether what the kernel asks for may be answered from what was told before: it decides who may
     /// ask, and the server tells of changes.
     pub(crate) fn may_be_ahead(&self, dir: LocalId) -> bool {
-        self.policy.consistency != Consistency::Consistent
-            && self.policy.ownership == OwnershipMode::Host
-            && self.nodes.is_leased(dir)
+        self.policy.kernel_decides() && self.nodes.is_leased(dir)
     }
 
     /// The guest does something under a name, or is told of it.
@@ -187,9 +192,7 @@ impl View<'_> {
     /// Whether a file or directory can be opened to be read without the server: the kernel has all of
     /// it, and decides who may.
     fn needs_no_server(&self, node: LocalId) -> bool {
-        self.policy.consistency != Consistency::Consistent
-            && self.policy.ownership == OwnershipMode::Host
-            && self.nodes.is_cached(node)
+        self.policy.kernel_decides() && self.nodes.is_cached(node)
     }
 
     fn handle(&self, fh: u64) -> Result<HandleId, Stop> {
