@@ -174,6 +174,13 @@ impl NodeTable {
         table.id(index)
     }
 
+    /// The same where the guest has just made what is there, or a new name of it.
+    pub fn made(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
+        let local = self.found(parent, name, entry);
+        self.is_put(local);
+        local
+    }
+
     /// The same for a file that has no name.
     pub fn found_unnamed(&self, entry: &Entry) -> LocalId {
         let table = &mut *self.table.lock();
@@ -452,6 +459,20 @@ impl NodeTable {
         table.named(parent, name).map(|index| table.id(index))
     }
 
+    /// What the guest itself has put under this name, if that is still there: the node and its type.
+    pub fn put_here(&self, parent: LocalId, name: &[u8]) -> Option<(LocalId, u32)> {
+        let table = self.table.lock();
+        let index = table.named(parent, name)?;
+        let node = table.at(index).filter(|node| node.put)?;
+        Some((table.id(index), node.mode & mode::IFMT))
+    }
+
+    fn is_put(&self, local: LocalId) {
+        if let Some(node) = self.table.lock().get_mut(local) {
+            node.put = true;
+        }
+    }
+
     /// What is known of a node; nothing if the kernel does not know it.
     pub fn known(&self, local: LocalId) -> Option<Known> {
         let table = self.table.lock();
@@ -569,9 +590,11 @@ impl NodeTable {
         }
         if let Some(moved) = moved {
             self.placed(moved, to, new_name);
+            self.is_put(moved);
         }
         if let Some(target) = target.filter(|_| exchange) {
             self.placed(target, from, name);
+            self.is_put(target);
         }
     }
 
@@ -703,6 +726,7 @@ impl Table {
         let (parent, key) = (node.parent, digest_name(node.parent, &node.name));
         node.parent = LocalId::NONE;
         node.name = Box::default();
+        node.put = false;
         if self.by_name.get(&key) == Some(&index) {
             self.by_name.remove(&key);
         }

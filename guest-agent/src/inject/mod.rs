@@ -128,6 +128,7 @@ impl Injector {
         trace!(?change, "delivering");
         let held = self.hold_nodes(change);
         let outcome = self.deliver_held(change, prepared);
+        self.show_covered(change, outcome);
         self.let_go(held);
         outcome
     }
@@ -149,7 +150,11 @@ impl Injector {
         if let Some(local) = self.session.nodes.absorb(entry) {
             return local;
         }
-        let local = self.session.nodes.found(parent, name, entry);
+        let nodes = &self.session.nodes;
+        let local = match nodes.put_here(parent, name) {
+            Some(_) => nodes.found_unnamed(entry),
+            None => nodes.found(parent, name, entry),
+        };
         self.adopted.push(local);
         local
     }

@@ -4,9 +4,10 @@ use super::notice::{Notice, Prepared};
 use super::scene::{self, Deed, Scene, Shown, What};
 use super::{Delivery, Injector, Names, Outcome};
 use crate::nodes::{Known, LocalId};
-use protocol::{Attr, Entry, NodeId, Place, mode};
+use protocol::{Attr, Change, Entry, Errno, NodeId, Place, mode};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
+use tracing::debug;
 
 impl Injector {
     pub(super) fn created(
@@ -51,15 +52,7 @@ impl Injector {
             self.expire_now(&[(parent, name)]);
         }
         let kind = entry.attr.kind();
-        let make = || match kind {
-            mode::IFDIR => rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700)),
-            mode::IFLNK => rustix::fs::symlinkat(target.unwrap_or(b"?"), &dir, name),
-            // As a device it would take the right to make one, and the event is the same.
-            _ => {
-                let kind = FileType::from_raw_mode(kind);
-                rustix::fs::mknodat(&dir, name, kind, Mode::from_raw_mode(0o600), 0)
-            }
-        };
+        let make = || make(&dir, name, kind, target);
         // Its names are expired already, if they were cached.
         let result = self.act_again(Prepared::default(), &[(parent, name)], |_| {
             let (result, left) = self.perform(Scene { carried: carried.take(), ..scene() }, make);
@@ -264,6 +257,42 @@ impl Injector {
         self.conclude(result, new, new_name)
     }
 
+    /// What the guest itself has put under a name before it was told that the name was free: watchers
+    /// have heard of it too early, and last that what was there before is gone. They hear of it again.
+    pub(super) fn show_covered(&mut self, change: &Change<'_>, outcome: Outcome) {
+        let at = match change {
+            Change::Removed { at, .. } | Change::Renamed { from: at, .. } => self.place(at),
+            _ => None,
+        };
+        let covered = self.past.take_covered();
+        if let Some((parent, name)) = at.filter(|_| outcome == Outcome::Injected)
+            && let Some((put, kind)) = self.session.nodes.put_here(parent, name)
+            && covered.contains(&put)
+            && let Ok(Some(dir)) = self.enter(parent)
+        {
+            // The node itself would need its present attributes; the next who looks finds it.
+            let result = self.make_up((parent, name), &dir, kind);
+            debug!(?result, "shown again");
+            self.expire(parent, name);
+        }
+        covered.into_iter().for_each(|put| self.session.forget(put.0, 1));
+    }
+
+    /// Has the kernel make something of this type that the next lookup will not find.
+    fn make_up(
+        &self,
+        (parent, name): (LocalId, &[u8]),
+        dir: &OwnedFd,
+        kind: u32,
+    ) -> Result<bool, Errno> {
+        let attr = Attr { ino: u64::MAX, mode: kind | 0o700, nlink: 1, ..Attr::default() };
+        self.act_again(Prepared::default(), &[(parent, name)], |_| {
+            let mut scene = Scene::of(Deed::Make, vec![Shown::new(parent, name, What::Nothing)]);
+            scene.made_up = Some((scene::made_up(), attr));
+            self.act(scene, || make(dir, name, kind, None))
+        })
+    }
+
     /// Has the kernel find a directory under a name, and keep it so. It has one name in the kernel,
     /// which may be another one, and while something is renamed between directories it can not be
     /// brought from there.
@@ -278,5 +307,18 @@ impl Injector {
         let held = rustix::fs::openat(dir, name, flags, Mode::empty());
         self.past.leave();
         held.ok()
+    }
+}
+
+/// The call that makes something of this type.
+fn make(dir: &OwnedFd, name: &[u8], kind: u32, target: Option<&[u8]>) -> rustix::io::Result<()> {
+    match kind {
+        mode::IFDIR => rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)),
+        mode::IFLNK => rustix::fs::symlinkat(target.unwrap_or(b"?"), dir, name),
+        // As a device it would take the right to make one, and the event is the same.
+        _ => {
+            let kind = FileType::from_raw_mode(kind);
+            rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), 0)
+        }
     }
 }

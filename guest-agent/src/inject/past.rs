@@ -20,17 +20,21 @@ use parking_lot::Mutex;
 use protocol::{Attr, AttrReply, Entry, Errno, Validity, mode};
 use std::sync::{Arc, Weak};
 
-/// The view of one actuator thread. One lock, held for no I/O but a notice about attributes, which
-/// never waits; the node table's lock is taken within it.
+/// The view of one actuator thread. Its locks are held for no I/O but a notice about attributes,
+/// which never waits; the node table's lock is taken within them.
 pub struct Past {
     session: Weak<Session>,
     scene: Mutex<Option<Scene>>,
+    /// What the guest has put under a name that a scene showed to lead elsewhere, kept from being
+    /// forgotten.
+    covered: Mutex<Vec<LocalId>>,
 }
 
 impl Past {
     /// Of a thread that does nothing yet.
     pub fn new(session: &Arc<Session>) -> Self {
-        Self { session: Arc::downgrade(session), scene: Mutex::new(None) }
+        let session = Arc::downgrade(session);
+        Self { session, scene: Mutex::new(None), covered: Mutex::default() }
     }
 
     /// The thread is about to make a call.
@@ -48,6 +52,27 @@ impl Past {
     }
 }
 
+impl Past {
+    /// What the guest has put where the scenes since the last time showed something else. Each is to be
+    /// [forgotten](Session::forget) once more.
+    pub fn take_covered(&self) -> Vec<LocalId> {
+        std::mem::take(&mut *self.covered.lock())
+    }
+
+    /// The kernel drops what it has under a name for what the scene shows there, and with it what the
+    /// guest may have put there meanwhile.
+    fn cover(&self, session: &Session, scene: &Scene, parent: u64, name: &[u8]) {
+        let shown = scene.index(parent, name).and_then(|index| scene.names.get(index));
+        let Some(shown) = shown.and_then(|shown| shown.what.local()) else { return };
+        if let Some((put, _)) = session.nodes.put_here(LocalId(parent), name)
+            && put != shown
+        {
+            session.nodes.shown(put);
+            self.covered.lock().push(put);
+        }
+    }
+}
+
 impl ActuatorView for Past {
     fn intercept(&self, request: &Request<'_>) -> Option<Answer<'static>> {
         let session = self.session.upgrade()?;
@@ -55,7 +80,10 @@ impl ActuatorView for Past {
         let scene = scene.as_mut()?;
         let node = request.node();
         match &request.operation {
-            Op::Lookup { name } => lookup(&session, scene, node, name.as_bytes()),
+            Op::Lookup { name } => {
+                self.cover(&session, scene, node, name.as_bytes());
+                lookup(&session, scene, node, name.as_bytes())
+            }
             Op::MkNod { name, .. } | Op::MkDir { name, .. } | Op::SymLink { name, .. } => {
                 Some(make(&session, scene, node, name.as_bytes()))
             }

@@ -75,7 +75,7 @@ pub enum What {
 
 impl What {
     /// The node that it leads to, if that is known.
-    fn local(&self) -> Option<LocalId> {
+    pub fn local(&self) -> Option<LocalId> {
         match self {
             Self::Nothing | Self::Carried => None,
             Self::Before { local, .. } | Self::Linked { local, .. } | Self::Now { local, .. } => {

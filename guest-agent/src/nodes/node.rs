@@ -37,6 +37,8 @@ pub(super) struct Node {
     pub(super) leased: bool,
     /// It has no file capabilities, as of the last that the server told.
     pub(super) no_capability: bool,
+    /// The guest has put it at its place.
+    pub(super) put: bool,
 }
 
 impl Node {
@@ -64,6 +66,7 @@ impl Node {
             born: digest_born(&entry.attr),
             leased: entry.valid.attr_ms == Validity::LEASED,
             no_capability: false,
+            put: false,
         }
     }
 

@@ -274,3 +274,18 @@ fn what_is_watched_is_told_by_its_directory_on_the_present_connection() {
     table.begin_epoch(2, &entry(20, 1, IFDIR | 0o755));
     assert_eq!(of(&[1, 2, 3]), [20], "what was not found again has no number");
 }
+
+#[test]
+fn what_the_guest_puts_at_a_name_is_known_for_such_while_it_is_there() {
+    let table = table();
+    let here = |name| table.put_here(LocalId::ROOT, name);
+    table.found(LocalId::ROOT, b"found", &entry(11, 2, IFREG));
+    assert_eq!(here(b"found"), None);
+    let made = table.made(LocalId::ROOT, b"made", &entry(12, 3, IFDIR | 0o755));
+    assert_eq!(here(b"made"), Some((made, IFDIR)));
+    table.renamed([Some(made), None], (LocalId::ROOT, b"made"), (LocalId::ROOT, b"moved"), false);
+    assert_eq!((here(b"made"), here(b"moved")), (None, Some((made, IFDIR))));
+    // By the host.
+    table.placed(made, LocalId::ROOT, b"other");
+    assert_eq!((here(b"moved"), here(b"other")), (None, None));
+}

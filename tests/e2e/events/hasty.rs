@@ -1,6 +1,7 @@
 //! A guest that looks at a name in the moment between a change on the host and its event: it sees what is
 //! there now, and the event is none the poorer for it.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ on_each_shape!(together:
     a_folder_that_the_host_renames_to_and_fro_is_told_each_time,
     a_folder_that_the_host_moves_away_and_back_at_once_is_told_to_be_back,
     a_file_that_the_host_saves_by_a_link_is_told_to_be_created,
+    a_file_made_where_the_host_removed_a_folder_is_told_last,
+    a_file_moved_where_the_host_renamed_another_is_told_last,
 );
 
 /// A thread that looks at some names all the time.
@@ -134,5 +137,54 @@ fn a_file_that_the_host_saves_by_a_link_is_told_to_be_created(shape: Shape) {
         hears(&mut watcher, round, ReadFlags::CREATE, Some("saved"));
         fs::remove_file(folder.join("saved")).expect("a removal");
         hears(&mut watcher, round, ReadFlags::DELETE, Some("saved"));
+    }
+}
+
+fn a_file_made_where_the_host_removed_a_folder_is_told_last(shape: Shape) {
+    let share = shape.share().consistency("consistent").start();
+    let mut watcher = watched(share.mount(), share.mount());
+    let (host, guest) = (share.host().join("name"), share.mount().join("name"));
+    for round in 0..ROUNDS {
+        fs::create_dir(&guest).expect("a folder");
+        hears(&mut watcher, round, ReadFlags::CREATE | ReadFlags::ISDIR, Some("name"));
+        fs::remove_dir(&host).expect("a removal");
+        fs::File::create_new(&guest).expect("a file");
+        hears(&mut watcher, round, ReadFlags::DELETE | ReadFlags::ISDIR, Some("name"));
+        hears(&mut watcher, round, ReadFlags::CREATE, Some("name"));
+        assert!(guest.metadata().expect("the file").is_file(), "round {round}");
+        fs::remove_file(&guest).expect("a removal");
+        hears(&mut watcher, round, ReadFlags::DELETE, Some("name"));
+    }
+}
+
+fn a_file_moved_where_the_host_renamed_another_is_told_last(shape: Shape) {
+    let share = shape.share().consistency("consistent").start();
+    let mut watcher = watched(share.mount(), share.mount());
+    let at = |name| (share.host().join(name), share.mount().join(name));
+    let ((old_host, old), (new_host, _), (_, other)) = (at("old"), at("new"), at("other"));
+    for round in 0..ROUNDS {
+        fs::write(&old, "old").expect("a file");
+        fs::write(&other, "other").expect("a file");
+        hears(&mut watcher, round, ReadFlags::CLOSE_WRITE, Some("other"));
+        fs::rename(&old_host, &new_host).expect("a rename");
+        fs::rename(&other, &old).expect("a rename");
+        fs::write(share.host().join("marker"), "").expect("a file");
+        // Whether there is something at the old name, as far as told until the marker.
+        let there = Cell::new(false);
+        let note = |event: &Event| {
+            if event.name.as_deref() == Some(b"old") {
+                there.set(event.what.intersects(ReadFlags::MOVED_TO | ReadFlags::CREATE));
+            }
+            event.name.as_deref() == Some(b"marker")
+        };
+        watcher.wait_for(PROMPT, note).expect("the marker");
+        assert!(there.get(), "round {round}: what is there is told last");
+        assert_eq!(fs::read(&old).expect("the file"), b"other", "round {round}");
+        fs::remove_file(&old).expect("a removal");
+        hears(&mut watcher, round, ReadFlags::DELETE, Some("old"));
+        fs::remove_file(&new_host).expect("a removal");
+        hears(&mut watcher, round, ReadFlags::DELETE, Some("new"));
+        fs::remove_file(share.host().join("marker")).expect("a removal");
+        hears(&mut watcher, round, ReadFlags::DELETE, Some("marker"));
     }
 }

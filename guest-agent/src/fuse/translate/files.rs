@@ -148,7 +148,7 @@ pub(super) fn finish<'r>(
             Answer::Opened(opened(view, parent, *handle, asked))
         }
         (Op::Create { name, flags, .. }, Reply::Created { created }) => {
-            let local = view.nodes.found(parent, name.as_bytes(), &created.entry);
+            let local = view.nodes.made(parent, name.as_bytes(), &created.entry);
             if *flags & O_EXCL != 0 || is_unchanged(&created.entry.attr) {
                 view.nodes.note_capability(local, false);
             }

@@ -92,7 +92,7 @@ pub(super) fn finish<'r>(
             | Op::Link { name, .. },
             Reply::Made { entry, dir },
         ) => {
-            let local = view.nodes.found(parent, name.as_bytes(), entry);
+            let local = view.nodes.made(parent, name.as_bytes(), entry);
             view.told_dir(parent, dir);
             Answer::Entry(view.entry(local, entry))
         }
