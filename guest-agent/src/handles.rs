@@ -34,6 +34,8 @@ struct Table {
     /// How many have been locked, and how many are open here alone.
     locked: usize,
     unopened: usize,
+    /// Whether anything has ever been locked on the mount.
+    locks: bool,
 }
 
 #[derive(Debug, Default)]
@@ -212,6 +214,12 @@ impl HandleTable {
             let before = std::mem::replace(&mut handle.locked, true);
             table.locked += usize::from(!before);
         }
+        table.locks = true;
+    }
+
+    /// Whether anybody on the mount locks files: then every close of a descriptor matters.
+    pub fn has_seen_locks(&self) -> bool {
+        self.table.lock().locks
     }
 
     /// A lock was taken or released through `fh`.

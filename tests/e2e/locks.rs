@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::share::NAME;
-use crate::support::{Daemon, PROMPT, Shape, holds_within, on_each_shape, require};
+use crate::support::{Daemon, PROMPT, Shape, eventually, holds_within, on_each_shape, require};
 
 const HOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/support/lock-holder.py");
 const KINDS: [&str; 3] = ["posix", "ofd", "flock"];
@@ -20,6 +20,7 @@ on_each_shape!(together:
     a_waiting_lock_is_taken_when_it_is_free,
     a_waiting_lock_can_be_interrupted,
     host_locks_exclude_the_host,
+    a_lock_of_a_cached_file_ends_with_its_process,
 );
 
 /// Tries to take a lock; the holder, if it got it.
@@ -67,6 +68,24 @@ fn shared_locks_are_shared(shape: Shape) {
         assert_eq!(lock(kind, &path, "exclusive").err().as_deref(), Some(BUSY), "{kind}");
         drop(first);
         assert_eq!(lock(kind, &path, "exclusive").err().as_deref(), Some(BUSY), "{kind}");
+    }
+}
+
+fn a_lock_of_a_cached_file_ends_with_its_process(shape: Shape) {
+    require!("python3");
+    for kind in KINDS {
+        // The first lock that the mount sees.
+        let share = shape.mounted();
+        let (host, path) = (share.host().join(kind), share.mount().join(kind));
+        std::fs::write(&host, "0123456789").expect("a file");
+        for _ in 0..3 {
+            // From the second time on the kernel has all of it.
+            eventually("it is there", PROMPT, || std::fs::read(&path).is_ok());
+        }
+        let first = lock(kind, &path, "shared").expect("a free lock");
+        assert_eq!(lock(kind, &path, "exclusive").err().as_deref(), Some(BUSY), "{kind}");
+        drop(first);
+        lock(kind, &path, "exclusive").expect("a lock that is free again");
     }
 }
 

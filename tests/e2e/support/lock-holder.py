@@ -13,7 +13,7 @@ kind, path, how, *rest = sys.argv[1:]
 wait = "wait" in rest
 start, length = next((map(int, word.split("+")) for word in rest if "+" in word), (0, 0))
 shared = how == "shared"
-file = os.open(path, os.O_RDWR)
+file = os.open(path, os.O_RDONLY if shared else os.O_RDWR)
 
 try:
     if kind == "flock":

@@ -232,11 +232,14 @@ fn is_read_only(kernel: u32) -> bool {
     kernel & (O_ACCMODE | O_TRUNC | O_DIRECT) == 0
 }
 
-/// Opens a file here alone.
+/// Opens a file here alone. Nothing has to be done when a descriptor of it is closed before the last
+/// but to drop locks.
 fn unopened(view: &View<'_>, node: LocalId) -> abi::OpenOut {
+    let mut kernel = FopenFlags::KEEP_CACHE;
+    kernel.set(FopenFlags::NOFLUSH, !view.handles.has_seen_locks());
     let flags = OpenFlags::empty();
     let fh = view.handles.insert_unopened(Opened { node, flags, directory: false, direct: false });
-    abi::OpenOut { fh, open_flags: FopenFlags::KEEP_CACHE.bits(), backing_id: 0 }
+    abi::OpenOut { fh, open_flags: kernel.bits(), backing_id: 0 }
 }
 
 /// The kernel takes set-id bits away when it writes through its cache or changes a size, but not
