@@ -26,6 +26,22 @@ pub mod mode {
     pub const PERMISSIONS: u32 = 0o7777;
 }
 
+/// In a second.
+const NANOS: i64 = 1_000_000_000;
+
+impl Time {
+    /// As one number of nanoseconds since 1970; far ends of time are held fast at the ends.
+    pub fn nanoseconds(self) -> i64 {
+        self.sec.saturating_mul(NANOS).saturating_add(self.nsec.into())
+    }
+
+    /// Of such a number.
+    pub fn from_nanoseconds(nanoseconds: i64) -> Self {
+        let (sec, nsec) = (nanoseconds.div_euclid(NANOS), nanoseconds.rem_euclid(NANOS));
+        Self { sec, nsec: nsec as u32 }
+    }
+}
+
 wire_struct! {
     /// A moment: seconds since 1970 (may be negative) and nanoseconds.
     #[derive(Default, PartialOrd, Ord, Hash)]

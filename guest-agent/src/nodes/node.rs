@@ -61,8 +61,8 @@ impl Node {
             nlink: entry.attr.nlink,
             uid: entry.attr.uid,
             gid: entry.attr.gid,
-            mtime: nanoseconds(entry.attr.mtime),
-            ctime: nanoseconds(entry.attr.ctime),
+            mtime: entry.attr.mtime.nanoseconds(),
+            ctime: entry.attr.ctime.nanoseconds(),
             born: digest_born(&entry.attr),
             leased: entry.valid.attr_ms == Validity::LEASED,
             no_capability: false,
@@ -100,7 +100,7 @@ impl Node {
         self.mode = attr.mode;
         self.nlink = attr.nlink;
         (self.uid, self.gid) = (attr.uid, attr.gid);
-        (self.mtime, self.ctime) = (nanoseconds(attr.mtime), nanoseconds(attr.ctime));
+        (self.mtime, self.ctime) = (attr.mtime.nanoseconds(), attr.ctime.nanoseconds());
     }
 
     /// Digest of owner and permissions.
@@ -118,9 +118,9 @@ impl Node {
             ino: self.ino,
             size: self.size,
             blocks: self.size.div_ceil(PAGE.into()) * (u64::from(PAGE) / BLOCK),
-            atime: time(self.mtime),
-            mtime: time(self.mtime),
-            ctime: time(self.ctime),
+            atime: Time::from_nanoseconds(self.mtime),
+            mtime: Time::from_nanoseconds(self.mtime),
+            ctime: Time::from_nanoseconds(self.ctime),
             mode: self.mode,
             uid: self.uid,
             gid: self.gid,
@@ -141,17 +141,6 @@ pub(super) fn digest_attrs(attr: &Attr) -> u32 {
     (attr.mode, attr.uid, attr.gid).hash(&mut hasher);
     (hasher.finish() >> 32) as u32
 }
-
-fn nanoseconds(time: Time) -> i64 {
-    time.sec.saturating_mul(NANOS).saturating_add(time.nsec.into())
-}
-
-fn time(nanoseconds: i64) -> Time {
-    Time { sec: nanoseconds.div_euclid(NANOS), nsec: nanoseconds.rem_euclid(NANOS) as u32 }
-}
-
-/// In a second.
-const NANOS: i64 = 1_000_000_000;
 
 /// Never zero, which stands for a time that is not known.
 pub(super) fn digest_born(attr: &Attr) -> u32 {

@@ -14,7 +14,7 @@
 //! time, or is new: its time of change, which nobody can set, decides.
 
 use super::displaced::Displaced;
-use super::memory::{Print, nanoseconds};
+use super::memory::Print;
 use super::moves::{Moves, Origin};
 use super::{Events, Here, Looked, Lookup, OwnedPlace, Reconciler};
 use protocol::{ContentEvents, NodeId, Time};
@@ -115,7 +115,7 @@ impl Reconciler {
                     if let Some(node) = told {
                         again.missing.push(Missing { at: here.owned(), node, depth });
                     }
-                    let ctime = nanoseconds(attr.ctime);
+                    let ctime = attr.ctime.nanoseconds();
                     again.found.push(Found { at: here.owned(), node, ctime, depth });
                 }
                 Looked::Absent | Looked::Failed => {}
@@ -192,7 +192,7 @@ impl Reconciler {
     /// Says the rest: what is gone, and what is new since that time on the host's clock.
     pub fn finish(&mut self, again: Again, since: Time, lookup: &mut dyn Lookup) {
         let Again { mut missing, mut found, .. } = again;
-        let since = nanoseconds(since);
+        let since = since.nanoseconds();
         missing.sort_by_key(|missing| std::cmp::Reverse(missing.depth));
         found.sort_by_key(|found| found.depth);
         let mut replaced = FxHashSet::default();

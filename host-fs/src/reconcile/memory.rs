@@ -1,7 +1,7 @@
 //! What one guest was told: a few fingerprints for each name and node, about 130 bytes and the name.
 
 use super::Events;
-use protocol::{Attr, NodeId, Time};
+use protocol::{Attr, NodeId};
 use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Print {
         let content =
             if attr.is_dir() { 0 } else { hash(&(attr.size, attr.mtime.sec, attr.mtime.nsec)) };
         let attrs = hash(&(attr.mode, attr.uid, attr.gid)) as u32;
-        Self { content, attrs, ctime: nanoseconds(attr.ctime) }
+        Self { content, attrs, ctime: attr.ctime.nanoseconds() }
     }
 }
 
@@ -32,11 +32,6 @@ fn hash(value: &impl Hash) -> u64 {
     let mut hasher = FxHasher::default();
     value.hash(&mut hasher);
     hasher.finish()
-}
-
-/// A time as one number; far ends of time are held fast at the ends.
-pub fn nanoseconds(time: Time) -> i64 {
-    time.sec.saturating_mul(1_000_000_000).saturating_add(time.nsec.into())
 }
 
 /// What a node's guest knows of it.

@@ -269,7 +269,7 @@ impl Reconciler {
                 owed.set(Events::CONTENT, before.content != now.content);
                 owed.set(Events::ATTRS, before.attrs != now.attrs);
             }
-            None if memory::nanoseconds(wall).saturating_sub(now.ctime) < RECENT => {
+            None if wall.nanoseconds().saturating_sub(now.ctime) < RECENT => {
                 owed = Events::CONTENT | Events::ATTRS;
             }
             None => {}
