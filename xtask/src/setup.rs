@@ -49,6 +49,7 @@ const PACKAGES: &[(&str, Probe)] = &[
     ("nodejs", Probe::Program("node")),
     ("npm", Probe::Program("npm")),
     ("python3-venv", Probe::Package),
+    ("passt", Probe::Program("passt")),
     ("xz-utils", Probe::Program("xz")),
 ];
 
