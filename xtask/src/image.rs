@@ -11,6 +11,7 @@
 pub mod cpio;
 pub mod emulated;
 mod modules;
+pub mod services;
 
 use anyhow::{Context, Result, bail, ensure};
 use cpio::Archive;
@@ -80,10 +81,14 @@ pub fn build() -> Result<PathBuf> {
 pub fn fetch() -> Result<()> {
     packages(&folder().join("downloads"))?;
     println!("setup: kernel and busybox of the guest: here");
+    if services::provide()? {
+        println!("setup: a guest with systemd and OpenRC: here");
+    }
     Ok(())
 }
 
-fn folder() -> PathBuf {
+/// Where the image is.
+pub fn folder() -> PathBuf {
     target_dir().join("osxfs-image")
 }
 

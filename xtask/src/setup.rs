@@ -50,6 +50,7 @@ const PACKAGES: &[(&str, Probe)] = &[
     ("npm", Probe::Program("npm")),
     ("python3-venv", Probe::Package),
     ("passt", Probe::Program("passt")),
+    ("mmdebstrap", Probe::Program("mmdebstrap")),
     ("xz-utils", Probe::Program("xz")),
 ];
 

@@ -18,6 +18,7 @@
 //! | [`sockets`] | many connections at once, in both directions, with half-closes |
 //! | [`files`] | many files, whole; programs that judge file systems find no fault |
 //! | [`other`] | the vsock device under another monitor |
+//! | [`services`] | the agent as a service of systemd and of OpenRC |
 //! | [`events`] | the table of events, with the watcher in the guest |
 
 mod commands;
@@ -31,6 +32,7 @@ mod host;
 mod lab;
 mod network;
 mod other;
+mod services;
 mod sleep;
 mod sockets;
 
