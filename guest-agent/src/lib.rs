@@ -32,6 +32,7 @@ mod inject;
 mod live;
 mod mount;
 mod nodes;
+mod notify;
 mod os;
 mod recover;
 pub mod run;

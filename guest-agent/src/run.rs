@@ -4,6 +4,7 @@
 use crate::client::Client;
 use crate::error::Error;
 use crate::live::{Mount, MountOptions};
+use crate::notify;
 use crate::wire;
 use protocol::Address;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -37,7 +38,7 @@ impl FromStr for MountSpec {
     }
 }
 
-/// Connects, mounts, says so on standard output, and serves until every mount is gone or a signal
+/// Connects, mounts, says so on standard output and to a service manager that asks, and serves until every mount is gone or a signal
 /// comes; then flushes and unmounts.
 ///
 /// # Errors
@@ -69,6 +70,7 @@ pub fn run_with<T>(
         // Whoever started the agent may have closed its output.
         let _ = writeln!(std::io::stdout(), "mounted {export} at {point}");
     }
+    notify::ready();
     ending.wait(&running)
 }
 

@@ -84,6 +84,18 @@ fn a_killed_agent_loses_nothing_and_its_server_stays() {
     works(&share);
     // The new mount has replaced the dead one, not covered it.
     assert_eq!(mounts_below(share.mount()).len(), 1);
+    // A dead one is also found where the kernel, out of its cache, answers for it.
+    eventually("the root is cached", PROMPT, || {
+        fs::read_dir(share.mount()).expect("the root").count();
+        fs::metadata(share.mount()).expect("the root");
+        share.agent().kill();
+        let cached = fs::metadata(share.mount()).is_ok();
+        share.reap();
+        share.start_agent();
+        cached
+    });
+    works(&share);
+    assert_eq!(mounts_below(share.mount()).len(), 1);
 }
 
 /// Runs `strike` while a thread writes and syncs records; how many it had synced.

@@ -11,6 +11,7 @@
 pub mod cpio;
 pub mod emulated;
 mod modules;
+pub mod services;
 
 use anyhow::{Context, Result, bail, ensure};
 use cpio::Archive;
@@ -30,7 +31,7 @@ const KERNEL: &str = if cfg!(target_arch = "aarch64") {
 const BUSYBOX: &str = "busybox-static";
 /// Tells what an image was made of; changes with what this file puts into it.
 const STAMP: &str = "made-of";
-const LAYOUT: &str = "layout 6";
+const LAYOUT: &str = "layout 5";
 
 /// Text files of the guest.
 const FILES: &[(&str, &str)] = &[
@@ -80,10 +81,14 @@ pub fn build() -> Result<PathBuf> {
 pub fn fetch() -> Result<()> {
     packages(&folder().join("downloads"))?;
     println!("setup: kernel and busybox of the guest: here");
+    if services::provide()? {
+        println!("setup: a guest with systemd and OpenRC: here");
+    }
     Ok(())
 }
 
-fn folder() -> PathBuf {
+/// Where the image is.
+pub fn folder() -> PathBuf {
     target_dir().join("osxfs-image")
 }
 

@@ -49,6 +49,8 @@ const PACKAGES: &[(&str, Probe)] = &[
     ("nodejs", Probe::Program("node")),
     ("npm", Probe::Program("npm")),
     ("python3-venv", Probe::Package),
+    ("passt", Probe::Program("passt")),
+    ("mmdebstrap", Probe::Program("mmdebstrap")),
     ("xz-utils", Probe::Program("xz")),
 ];
 

@@ -99,7 +99,8 @@ fn release_build() -> Result<()> {
     execute(&mut cargo(["build", "--release", "--package", "osxfs", "--bins"]))?;
     // What the guests of the VM tests boot is made of Debian's packages, and has the agent in it.
     if find("apt-get").is_some() {
-        return image::build().map(drop);
+        image::build()?;
+        return image::services::provide().map(drop);
     }
     agent::build().map(drop)
 }

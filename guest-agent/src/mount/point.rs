@@ -2,13 +2,11 @@
 
 use super::table;
 use crate::error::Error;
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::io;
 use std::path::{Path, PathBuf};
 use tracing::warn;
-
-/// `ENOTCONN`, by which a mount whose server is dead answers.
-const NOT_CONNECTED: i32 = 107;
 
 /// Checks the mount point, clears a stale mount of ours from it, and returns its absolute path.
 ///
@@ -51,7 +49,7 @@ fn resolve(point: &Path) -> Result<PathBuf, Error> {
         _ => Error::MountPoint { path: point.to_owned(), source },
     };
     match point.canonicalize() {
-        Err(error) if error.raw_os_error() == Some(NOT_CONNECTED) => {
+        Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => {
             let whole = std::path::absolute(point).map_err(failed)?;
             match (whole.parent(), whole.file_name()) {
                 (Some(parent), Some(name)) => Ok(parent.canonicalize().map_err(failed)?.join(name)),
@@ -62,13 +60,15 @@ fn resolve(point: &Path) -> Result<PathBuf, Error> {
     }
 }
 
+/// By a request that every mount sends to its server: attributes the kernel may have cached, and then
+/// it answers for a server that is dead.
 fn is_stale(path: &Path) -> bool {
-    std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(NOT_CONNECTED))
+    rustix::fs::statfs(path).is_err_and(|error| error == Errno::NOTCONN)
 }
 
 fn clear(path: &Path) -> io::Result<()> {
     match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        Err(rustix::io::Errno::PERM) => super::fusermount::unmount(path),
+        Err(Errno::PERM) => super::fusermount::unmount(path),
         other => other.map_err(Into::into),
     }
 }

@@ -26,7 +26,7 @@ const INIT: &str = include_str!("host-init.sh");
 /// What init says at the end.
 const VERDICT: &str = "osxfs-lab: status ";
 /// Programs that hosts and guests run.
-const TOOLS: [&str; 3] = ["pjdfstest", "fsx", "qemu-img"];
+const TOOLS: [&str; 4] = ["pjdfstest", "fsx", "qemu-img", "passt"];
 const DISK: u64 = 4 << 30;
 
 /// Runs `check` in a host of its own, as the test of this name.

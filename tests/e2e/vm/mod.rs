@@ -12,11 +12,13 @@
 //! | [`commands`] | output, input, exit status, signals; power-off and reboot; what cannot be booted |
 //! | [`consoles`] | the serial port and hvc0, to a file and a pseudo terminal |
 //! | [`foreign`] | command lines of hyperkit and vfkit |
+//! | [`network`] | an address by DHCP, and services of the host |
 //! | [`sleep`] | the clock is right after the host has slept |
 //! | [`disks`] | what a guest wrote to a qcow2 disk is there after a restart, and the image is whole |
 //! | [`sockets`] | many connections at once, in both directions, with half-closes |
 //! | [`files`] | many files, whole; programs that judge file systems find no fault |
 //! | [`other`] | the vsock device under another monitor |
+//! | [`services`] | the agent as a service of systemd and of OpenRC |
 //! | [`events`] | the table of events, with the watcher in the guest |
 
 mod commands;
@@ -28,7 +30,9 @@ mod foreign;
 mod guest;
 mod host;
 mod lab;
+mod network;
 mod other;
+mod services;
 mod sleep;
 mod sockets;
 
@@ -72,6 +76,7 @@ mod slow {
         commands: a_machine_reboots_and_powers_off,
         consoles: consoles_come_to_a_file_and_to_a_pseudo_terminal,
         foreign: command_lines_of_others_mean_the_same,
+        network: a_network_card_has_an_address_and_reaches_the_host,
         sleep: the_clock_is_right_after_a_sleep_of_the_host,
         files: many_files_arrive_whole,
         files: judges_find_no_fault;

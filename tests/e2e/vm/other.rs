@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::support::{Daemon, Scratch, Suite, eventually, share, tools, turns};
 const INIT: &str = include_str!("other-init.sh");
 const VERDICT: &str = "osxfs-guest: status 0";
 const LIMIT: Duration = Duration::from_secs(3000);
-/// As many times what a guest of an emulated host does.
-const MORE: usize = 4;
+/// As many times what a guest of an emulated host does: 20,000 files and operations.
+const MORE: usize = 40;
 
 #[test]
 fn many_connections_carry_their_data() {
     let scratch = Scratch::new();
-    let Some(guest) = Guest::new(&scratch) else { return };
+    let Some(guest) = Guest::new(&scratch, &["e2e"]) else { return };
     let listener = UnixListener::bind(guest.socket_of_port(PORT)).expect("a socket");
     guest.run(&guest::line_of("sockets"), || {
         let said = || fs::read_to_string(guest.at("out/said")).unwrap_or_default();
@@ -39,7 +39,7 @@ pub mod slow {
     #[ignore = "slow: cargo xtask test vm"]
     fn many_files_arrive_whole() {
         let scratch = Scratch::new();
-        let Some(guest) = Guest::new(&scratch) else { return };
+        let Some(guest) = Guest::new(&scratch, &[]) else { return };
         files::many(&guest.at("shared"), MORE * files::count(), |script| guest.run(script, || ()));
     }
 
@@ -47,7 +47,7 @@ pub mod slow {
     #[ignore = "slow: cargo xtask test vm"]
     fn judges_find_no_fault() {
         let scratch = Scratch::new();
-        let Some(guest) = Guest::new(&scratch) else { return };
+        let Some(guest) = Guest::new(&scratch, &["pjdfstest", "fsx"]) else { return };
         files::judges(&guest.at("shared"), MORE * files::operations(), |script| {
             guest.run(script, || ())
         });
@@ -55,7 +55,7 @@ pub mod slow {
 }
 
 /// What a guest takes.
-struct Guest<'a> {
+pub struct Guest<'a> {
     scratch: &'a Scratch,
     qemu: PathBuf,
     image: PathBuf,
@@ -64,21 +64,29 @@ struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     #[track_caller]
-    fn new(scratch: &'a Scratch) -> Option<Self> {
+    pub fn new(scratch: &'a Scratch, tools: &[&'static str]) -> Option<Self> {
         let qemu = tools::find("qemu-system-x86_64")?;
         let image = image()?;
         let mut programs = BTreeMap::new();
-        for tool in ["pjdfstest", "fsx"] {
-            programs.insert(tool, tools::find(tool)?);
+        for tool in tools {
+            let path = match *tool {
+                "e2e" => std::env::current_exe().expect("our own path"),
+                tool => tools::find(tool)?,
+            };
+            programs.insert(*tool, path);
         }
-        programs.insert("e2e", std::env::current_exe().expect("our own path"));
         scratch.dir("shared");
         scratch.dir("out");
         Some(Self { scratch, qemu, image, programs })
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
+    }
+
+    /// The folder of what it boots.
+    pub fn image(&self) -> &Path {
+        &self.image
     }
 
     /// The socket at which a program of the host listens for the guest.
@@ -89,6 +97,23 @@ impl<'a> Guest<'a> {
     /// Runs a script in a guest, which must succeed, and `meanwhile` here. Returns what it printed.
     #[track_caller]
     fn run(&self, script: &str, meanwhile: impl FnOnce() + Send) -> String {
+        let mut archive = Archive::default();
+        archive.file("start", 0o755, INIT.as_bytes());
+        archive.file("script", 0o644, script.as_bytes());
+        // Started by this name it is an agent like any other.
+        archive.link("bin/osxfs-agent", "/init");
+        self.boot(archive, None, meanwhile)
+    }
+
+    /// Boots a guest with these files, of which `start` is run, and `disk`, and does `meanwhile` here.
+    /// The guest must say that it succeeded. Returns what it left in `out/said`.
+    #[track_caller]
+    pub fn boot(
+        &self,
+        archive: Archive,
+        disk: Option<&Path>,
+        meanwhile: impl FnOnce() + Send,
+    ) -> String {
         let _turn = turns::alone();
         let mut command = Command::new(share::program());
         command.args(["vsock", "--vhost-user"]).arg(self.at("monitor"));
@@ -98,10 +123,15 @@ impl<'a> Guest<'a> {
         command.arg("--vsock-path").arg(self.at("vsock"));
         let mut device = Daemon::spawn("osxfs vsock", command, LIMIT);
         device.await_line("serving guest 3 at ");
-        fs::write(self.at("initrd"), self.initrd(script)).expect("an initrd");
+        fs::write(self.at("initrd"), self.initrd(archive)).expect("an initrd");
+        let mut machine = self.machine();
+        if let Some(disk) = disk {
+            machine.arg("-drive");
+            machine.arg(format!("if=virtio,format=raw,readonly=on,file={}", disk.display()));
+        }
         let log = std::thread::scope(|scope| {
             scope.spawn(meanwhile);
-            Suite::run("a guest of QEMU", LIMIT, &mut self.machine()).log
+            Suite::run("a guest of QEMU", LIMIT, &mut machine).log
         });
         let passed = log.lines().any(|line| line.trim_end() == VERDICT);
         assert!(passed, "the script failed in a guest, which said\n{log}\n{}", device.report());
@@ -124,12 +154,7 @@ impl<'a> Guest<'a> {
     }
 
     /// The image's, and behind it what this test adds. The image for hosts has the modules of PCI.
-    fn initrd(&self, script: &str) -> Vec<u8> {
-        let mut archive = Archive::default();
-        archive.file("start", 0o755, INIT.as_bytes());
-        archive.file("script", 0o644, script.as_bytes());
-        // Started by this name it is an agent like any other.
-        archive.link("bin/osxfs-agent", "/init");
+    fn initrd(&self, mut archive: Archive) -> Vec<u8> {
         emulated::add_programs(&mut archive, &self.programs).expect("programs");
         let images = ["host-initrd", "initrd"].map(|name| self.image.join(name));
         let images = images.map(|path| fs::read(path).expect("the image"));

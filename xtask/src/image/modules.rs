@@ -21,8 +21,9 @@ pub const GUEST: &[&str] = &[
     "overlay",
 ];
 
-/// What a host of tests uses: KVM, the kernel's own vsock device for guests of others, QEMU's disk.
-pub const HOST: &[&str] = &["kvm_amd", "vhost_vsock", "virtio_pci", "virtio_blk", "ext4"];
+/// What a host of tests uses: KVM, the kernel's own vsock device for guests of others, a network that
+/// leads nowhere, QEMU's disk.
+pub const HOST: &[&str] = &["kvm_amd", "vhost_vsock", "dummy", "virtio_pci", "virtio_blk", "ext4"];
 
 /// A module as it goes into the image.
 pub struct Module {
