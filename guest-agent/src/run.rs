@@ -38,8 +38,8 @@ impl FromStr for MountSpec {
     }
 }
 
-/// Connects, mounts, says so on standard output and to a service manager that asks, and serves until every mount is gone or a signal
-/// comes; then flushes and unmounts.
+/// Connects, mounts, says so on standard output and to a service manager that asks, and serves until
+/// every mount is gone or a signal comes; then flushes and unmounts.
 ///
 /// # Errors
 /// See [`Error`]. Nothing stays mounted.

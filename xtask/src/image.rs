@@ -31,7 +31,7 @@ const KERNEL: &str = if cfg!(target_arch = "aarch64") {
 const BUSYBOX: &str = "busybox-static";
 /// Tells what an image was made of; changes with what this file puts into it.
 const STAMP: &str = "made-of";
-const LAYOUT: &str = "layout 5";
+const LAYOUT: &str = "layout 7";
 
 /// Text files of the guest.
 const FILES: &[(&str, &str)] = &[
