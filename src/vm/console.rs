@@ -4,6 +4,7 @@ use super::plan::Plan;
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
@@ -150,6 +151,10 @@ fn pseudo_terminal() -> io::Result<(File, String)> {
     fcntl_setfd(&terminal, FdFlags::CLOEXEC)?;
     grantpt(&terminal)?;
     unlockpt(&terminal)?;
+    // Or it would echo to the guest what the guest says, until somebody opens it and makes it so.
+    let mut raw = tcgetattr(&terminal)?;
+    raw.make_raw();
+    tcsetattr(&terminal, OptionalActions::Now, &raw)?;
     let name = ptsname(&terminal, Vec::new())?.to_string_lossy().into_owned();
     Ok((terminal.into(), name))
 }
