@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 pub const STUCK: Duration = Duration::from_millis(10);
 /// How long one job may take.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Who looks so much later than planned was suspended, and the hands as well.
+const SUSPENDED: Duration = Duration::from_millis(500);
 /// Hands that there may be.
 pub const MAX_HANDS: usize = 8;
 
@@ -110,6 +112,8 @@ pub struct Queue<T> {
     lost: Vec<(NodeId, Instant)>,
     /// Directories that are being compared.
     held: Vec<NodeId>,
+    /// When the next look was to be.
+    planned: Option<Instant>,
 }
 
 impl<T> Default for Queue<T> {
@@ -123,6 +127,7 @@ impl<T> Default for Queue<T> {
             open: HashMap::new(),
             lost: Vec::new(),
             held: Vec::new(),
+            planned: None,
         }
     }
 }
@@ -259,6 +264,7 @@ impl<T> Queue<T> {
 
     /// Looks whether a hand does not get on.
     pub fn look(&mut self, now: Instant, hands: usize) -> Look<T> {
+        self.excuse(now);
         let mut given_up = Vec::new();
         for hand in 0..self.hands.len() {
             given_up.extend(self.give_up(hand, now));
@@ -266,7 +272,21 @@ impl<T> Queue<T> {
         let leader = self.hand_over(now, hands);
         // With nothing that another hand could do there is no hurry.
         let again = self.next_look().map(|at| at.max(now + STUCK));
+        self.planned = again;
         Look { leader, given_up, again }
+    }
+
+    /// After a suspension of the process, or of its machine, the hands have their time once more. The
+    /// first look at a hand is planned for when it takes a job.
+    fn excuse(&mut self, now: Instant) {
+        let hands = || self.hands.iter().flatten().filter(|busy| !busy.given_up);
+        let Some(planned) = self.planned.or_else(|| hands().map(|busy| busy.since).min()) else {
+            return;
+        };
+        if now.saturating_duration_since(planned) >= SUSPENDED {
+            let hands = self.hands.iter_mut().flatten().filter(|busy| !busy.given_up);
+            hands.for_each(|busy| busy.since = now);
+        }
     }
 
     fn hand_over(&mut self, now: Instant, hands: usize) -> Option<usize> {

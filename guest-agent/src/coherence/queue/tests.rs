@@ -96,7 +96,9 @@ fn a_job_that_does_not_end_is_given_up_with_what_waits_for_its_directory() {
     stage.push("same", &[1]);
     stage.push("from 1 to 2", &[1, 2]);
     stage.push("other", &[3]);
-    assert!(stage.look(1999).given_up.is_empty());
+    for ms in (0..2000).step_by(100) {
+        assert!(stage.look(ms).given_up.is_empty(), "after {ms} ms");
+    }
     let look = stage.look(2000);
     let [given_up] = look.given_up.try_into().unwrap();
     let dropped: Vec<_> = given_up.dropped.iter().map(|job| job.act).collect();
@@ -172,4 +174,20 @@ fn eight_hands_at_most_are_stuck() {
     stage.queue.done(3);
     assert_eq!(stage.look(20).leader, Some(3));
     assert_eq!(stage.take(3, 20), Some("stuck"));
+}
+
+#[test]
+fn who_was_suspended_in_the_middle_of_a_job_has_its_time_once_more() {
+    // Before anybody looked, and after.
+    for looked in [false, true] {
+        let mut stage = Stage::new();
+        stage.push("a", &[1]);
+        assert_eq!(stage.take(0, 0), Some("a"));
+        if looked {
+            assert_eq!(stage.look(1).again, Some(stage.clock.at(2000)));
+        }
+        assert!(stage.look(7000).given_up.is_empty());
+        assert!(stage.look(8990).given_up.is_empty());
+        assert_eq!(stage.look(9010).given_up.len(), 1);
+    }
 }
