@@ -244,6 +244,11 @@ impl NodeTable {
         records.collect()
     }
 
+    /// What is believed of one node, wherever it is.
+    pub fn belief(&self, local: LocalId) -> Option<Belief> {
+        self.table.lock().get(local).map(|node| node.belief(local))
+    }
+
     /// A listing came upon this node: ties the two together, without the lookup of the entry.
     pub fn reunite(&self, local: LocalId, entry: &Entry) {
         let table = &mut *self.table.lock();

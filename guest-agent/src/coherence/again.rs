@@ -14,6 +14,7 @@
 //! an event twice than none.
 
 mod changes;
+mod untold;
 
 use super::compare::{Belief, Comparison, Verdict};
 use super::queue::{Concerns, Job};
@@ -22,11 +23,12 @@ use super::{Act, Coherence, Refused};
 use crate::client::{self, Client};
 use crate::fuse::session::Session;
 use crate::fuse::translate::Need;
-use crate::nodes::{LocalId, digests};
+use crate::nodes::{LocalId, NodeTable, digests};
 use crate::recover::{self, PATIENCE};
 use parking_lot::Mutex;
+use protocol::codec::{Reader, Wire};
 use protocol::listing::Listing;
-use protocol::{Entry, Errno, HandleId, Handles, NodeId, Reply, Request as Ask, Time};
+use protocol::{Change, Entry, Errno, HandleId, Handles, NodeId, Reply, Request as Ask, Time};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -35,6 +37,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
+use untold::Told;
 
 /// What happened so long before a loss may not have been told.
 const SLACK: Duration = Duration::from_secs(2);
@@ -47,6 +50,9 @@ const PAGE: u32 = 256 * 1024;
 /// After so many directories the progress is logged.
 const PROGRESS: usize = 5_000;
 
+/// So many changes that nobody was told are remembered.
+const MOST_UNTOLD: usize = 16 * 1024;
+
 /// What comparisons of one mount need to remember. Its lock is taken within no other.
 #[derive(Default)]
 pub struct Again(Mutex<Memory>);
@@ -58,6 +64,8 @@ struct Memory {
     loss: Option<Loss>,
     next: u64,
     running: Vec<(u64, Why)>,
+    /// Changes of directories that will be compared, encoded.
+    untold: Vec<Box<[u8]>>,
 }
 
 /// Since when nothing was told.
@@ -95,6 +103,7 @@ impl Again {
         let loss = Loss::at(&session.client, at);
         let memory = &mut *self.0.lock();
         memory.loss.get_or_insert(loss);
+        memory.untold.clear();
         // Everything will be compared.
         memory.running.retain(|(_, why)| {
             let of_all = *why == Why::Reconnected;
@@ -112,6 +121,34 @@ impl Again {
             memory.base = Some(Arc::new(session.nodes.beliefs(None)));
             session.own.keep();
         }
+    }
+
+    /// A change is not told, because its directory will be compared.
+    pub fn not_told(&self, change: Box<[u8]>) {
+        let memory = &mut *self.0.lock();
+        if memory.untold.len() < MOST_UNTOLD {
+            memory.untold.push(change);
+        }
+    }
+
+    /// What watchers were told of these directories, which are being compared.
+    fn told(&self, nodes: &NodeTable, held: &[NodeId], dirs: &[LocalId]) -> Vec<Belief> {
+        let untold = std::mem::take(&mut self.0.lock().untold);
+        let mut beliefs = nodes.beliefs(Some(dirs));
+        let mut told = Told { nodes, dirs, beliefs: &mut beliefs };
+        let mut left = Vec::new();
+        for bytes in untold.into_iter().rev() {
+            let Ok(change) = Change::get(&mut Reader::new(&bytes)) else { continue };
+            told.undo(&change);
+            if super::concerns(&change).iter().any(|dir| !held.contains(&dir)) {
+                left.push(bytes);
+            }
+        }
+        let memory = &mut *self.0.lock();
+        left.reverse();
+        left.append(&mut memory.untold);
+        memory.untold = left;
+        beliefs
     }
 
     /// All differences of a comparison are delivered.
@@ -170,7 +207,7 @@ pub fn directories(coherence: &Arc<Coherence>, lost: Vec<(NodeId, Instant)>) {
         let since = Loss::at(&session.client, at).since(&session.client);
         let held: Vec<NodeId> = lost.into_iter().map(|(node, _)| node).collect();
         let dirs: Vec<LocalId> = held.iter().filter_map(|dir| session.nodes.local(*dir)).collect();
-        let beliefs = session.nodes.beliefs(Some(&dirs));
+        let beliefs = coherence.again.told(&session.nodes, &held, &dirs);
         let task = Task { coherence, session, epoch: session.epoch(), id, why: Why::GivenUp };
         task.run(Comparison::new(beliefs, Some(since)), dirs, false, &held);
     });

@@ -235,6 +235,7 @@ impl Coherence {
         if let Some(entry) = entry_of(&change) {
             session.give_back(entry.node, 1);
         }
+        self.again.not_told(bytes);
     }
 
     /// A comparison begins or ends.
