@@ -130,11 +130,8 @@ impl NodeTable {
     /// The kernel is about to be told of `entry` under this name: counts a lookup on both sides.
     pub fn found(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
         let table = &mut *self.table.lock();
-        let index = table.meet(entry);
-        let local = table.id(index);
-        table.place(index, parent, name);
-        table.add(index, 1);
-        local
+        let index = table.found(parent, name, entry);
+        table.id(index)
     }
 
     /// The same where it may have been so before a change that is on its way here, or delivered: a
@@ -155,9 +152,12 @@ impl NodeTable {
 
     /// The same where the guest has just made what is there, or a new name of it.
     pub fn made(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
-        let local = self.found(parent, name, entry);
-        self.is_put(local);
-        local
+        let table = &mut *self.table.lock();
+        let index = table.found(parent, name, entry);
+        if let Some(node) = table.at_mut(index) {
+            node.put = true;
+        }
+        table.id(index)
     }
 
     /// The same for a file that has no name.
@@ -451,7 +451,9 @@ impl NodeTable {
         Some((table.id(index), node.mode & mode::IFMT))
     }
 
-    fn is_put(&self, local: LocalId) {
+    /// The guest has moved a node to this place.
+    fn put(&self, local: LocalId, parent: LocalId, name: &[u8]) {
+        self.placed(local, parent, name);
         if let Some(node) = self.table.lock().get_mut(local) {
             node.put = true;
         }
@@ -573,12 +575,10 @@ impl NodeTable {
             }
         }
         if let Some(moved) = moved {
-            self.placed(moved, to, new_name);
-            self.is_put(moved);
+            self.put(moved, to, new_name);
         }
         if let Some(target) = target.filter(|_| exchange) {
-            self.placed(target, from, name);
-            self.is_put(target);
+            self.put(target, from, name);
         }
     }
 

@@ -42,6 +42,7 @@ pub use root::Root;
 use root::errno;
 use rustix::fd::OwnedFd;
 use scene::Scene;
+pub(crate) use scene::made_up;
 use std::sync::Arc;
 use tracing::{debug, trace};
 
@@ -128,7 +129,11 @@ impl Injector {
         trace!(?change, "delivering");
         let held = self.hold_nodes(change);
         let outcome = self.deliver_held(change, prepared);
-        self.show_covered(change, outcome);
+        let freed = match change {
+            Change::Removed { at, .. } | Change::Renamed { from: at, .. } => Some(at),
+            _ => None,
+        };
+        self.show_covered(freed, outcome);
         self.let_go(held);
         outcome
     }
@@ -223,6 +228,7 @@ impl Injector {
         let names = [(old, name, entry), (new, new_name, second)];
         let held = [one, other].map(|change| self.hold_nodes(change));
         let outcome = self.exchanged(names, prepared).unwrap_or_else(Outcome::Refused);
+        self.show_covered(None, outcome);
         held.into_iter().for_each(|held| self.let_go(held));
         outcome
     }

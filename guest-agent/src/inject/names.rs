@@ -4,7 +4,7 @@ use super::notice::{Notice, Prepared};
 use super::scene::{self, Deed, Scene, Shown, What};
 use super::{Delivery, Injector, Names, Outcome};
 use crate::nodes::{Known, LocalId};
-use protocol::{Attr, Change, Entry, Errno, NodeId, Place, mode};
+use protocol::{Attr, Entry, Errno, NodeId, Place, mode};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
 use tracing::debug;
@@ -259,13 +259,10 @@ impl Injector {
 
     /// What the guest itself has put under a name before it was told that the name was free: watchers
     /// have heard of it too early, and last that what was there before is gone. They hear of it again.
-    pub(super) fn show_covered(&mut self, change: &Change<'_>, outcome: Outcome) {
-        let at = match change {
-            Change::Removed { at, .. } | Change::Renamed { from: at, .. } => self.place(at),
-            _ => None,
-        };
+    pub(super) fn show_covered(&mut self, freed: Option<&Place<'_>>, outcome: Outcome) {
+        let freed = freed.filter(|_| outcome == Outcome::Injected);
         let covered = self.past.take_covered();
-        if let Some((parent, name)) = at.filter(|_| outcome == Outcome::Injected)
+        if let Some((parent, name)) = freed.and_then(|at| self.place(at))
             && let Some((put, kind)) = self.session.nodes.put_here(parent, name)
             && covered.contains(&put)
             && let Ok(Some(dir)) = self.enter(parent)

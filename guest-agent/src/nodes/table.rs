@@ -91,6 +91,14 @@ impl Table {
         index
     }
 
+    /// The same, at the place where it was found; counts a lookup of the kernel.
+    pub(super) fn found(&mut self, parent: LocalId, name: &[u8], entry: &Entry) -> u32 {
+        let index = self.meet(entry);
+        self.place(index, parent, name);
+        self.add(index, 1);
+        index
+    }
+
     /// An entry came for a record: counts its lookup and ties the two together.
     pub(super) fn bind(&mut self, index: u32, entry: &Entry) {
         let epoch = self.epoch;

@@ -3,6 +3,7 @@
 //! each change is undone in what is believed, the last one first.
 
 use crate::coherence::compare::{Belief, Object};
+use crate::inject::made_up;
 use crate::nodes::{LocalId, NodeTable};
 use protocol::{Change, NodeId, Place, mode};
 
@@ -67,8 +68,7 @@ impl Told<'_> {
         let Some(at) = self.place(at) else { return };
         self.beliefs.retain(|belief| !is_at(belief, at));
         let unknown = || Belief {
-            // The table gives no such numbers.
-            local: LocalId(u64::MAX - self.beliefs.len() as u64),
+            local: made_up(),
             parent: at.0,
             name: at.1.into(),
             object: Object {
