@@ -7,19 +7,21 @@
 //! What lies here is what the server holds a lease on and what the kernel does not know, each with one
 //! lookup. It is given back when it is not asked for within a second, when the guest does something
 //! under the name, and all of it when any change arrives: whatever the kernel is told comes from the
-//! server or is as new as that.
+//! server or is as new as that. Where all names of a directory were told, any other is not there, unless
+//! the guest has done something under it since the server was asked.
 
 use crate::nodes::LocalId;
 use parking_lot::Mutex;
 use protocol::{Entry, NodeId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 /// For how long names are kept.
 pub const KEPT: Duration = Duration::from_secs(1);
 /// Most names that are kept.
 const MOST: usize = 16_384;
-/// Directories whose use is observed.
+/// Directories whose use is observed, and of which names are kept.
 const OBSERVED: usize = 1024;
 /// Names of a directory that are asked for one by one before all are.
 const ONE_BY_ONE: u32 = 2;
@@ -30,9 +32,21 @@ const IN_VAIN: u32 = 1000;
 #[derive(Debug, Default)]
 pub struct Ahead(Mutex<Table>);
 
+/// What is known of a name.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Told {
+    /// It leads to this, with its lookup.
+    There(Entry),
+    /// It leads nowhere.
+    Absent,
+}
+
 #[derive(Debug, Default)]
 struct Table {
     dirs: FxHashMap<LocalId, Names>,
+    /// Directories that the server is asked about, and the names under which the guest has done
+    /// something since.
+    asked: FxHashMap<LocalId, FxHashSet<u64>>,
     /// How often a directory was looked up in until its names are asked for.
     until: FxHashMap<LocalId, u32>,
     count: usize,
@@ -42,17 +56,32 @@ struct Table {
 struct Names {
     came: Instant,
     told: usize,
+    /// How many questions were answered from here.
+    used: usize,
     names: FxHashMap<Box<[u8]>, Entry>,
+    /// Digests of all names that may be there, if nothing else is. Where two are the same, the server is
+    /// asked.
+    may_be: Option<FxHashSet<u64>>,
 }
 
 impl Ahead {
-    /// A name that the kernel asks for, with its lookup.
-    pub fn take(&self, dir: LocalId, name: &[u8]) -> Option<Entry> {
+    /// What is known of a name that the kernel asks for.
+    pub fn take(&self, dir: LocalId, name: &[u8]) -> Option<Told> {
         let table = &mut *self.0.lock();
-        if table.dirs.get(&dir)?.came.elapsed() >= KEPT {
+        let names = table.dirs.get_mut(&dir)?;
+        if names.came.elapsed() >= KEPT {
             return None;
         }
-        table.remove(dir, name)
+        let told = match names.names.remove(name) {
+            Some(entry) => {
+                table.count -= 1;
+                Told::There(entry)
+            }
+            None if names.may_be.as_ref()?.contains(&digest(name)) => return None,
+            None => Told::Absent,
+        };
+        names.used += 1;
+        Some(told)
     }
 
     /// The server is asked for a name. Tells whether it should be asked for all in the directory.
@@ -69,26 +98,53 @@ impl Ahead {
         let now = *until == 0;
         if now {
             *until = IN_VAIN;
+            table.asked.insert(dir, FxHashSet::default());
         }
         now
     }
 
-    /// These were told. Gives those that are not kept.
-    pub fn put(&self, dir: LocalId, told: Vec<(Box<[u8]>, Entry)>) -> Vec<NodeId> {
+    /// The server did not answer.
+    pub fn not_told(&self, dir: LocalId) {
+        self.0.lock().asked.remove(&dir);
+    }
+
+    /// These were told. `all` are the digests of all names in the directory, if they were. Gives those that
+    /// are not kept.
+    pub fn put(
+        &self,
+        dir: LocalId,
+        told: Vec<(Box<[u8]>, Entry)>,
+        all: Option<FxHashSet<u64>>,
+    ) -> Vec<NodeId> {
         let table = &mut *self.0.lock();
-        if table.count + told.len() > MOST || table.dirs.contains_key(&dir) {
+        let asked = table.asked.remove(&dir);
+        let is_much = table.count + told.len() > MOST || table.dirs.len() >= OBSERVED;
+        if is_much || table.dirs.contains_key(&dir) {
             return told.into_iter().map(|(_, entry)| entry.node).collect();
         }
         table.count += told.len();
-        let names =
-            Names { came: Instant::now(), told: told.len(), names: told.into_iter().collect() };
-        table.dirs.insert(dir, names);
+        let mut may_be = all.filter(|_| asked.is_some());
+        if let Some(names) = &mut may_be {
+            names.extend(asked.into_iter().flatten());
+        }
+        let (came, names) = (Instant::now(), told.into_iter().collect::<FxHashMap<_, _>>());
+        table.dirs.insert(dir, Names { came, told: names.len(), used: 0, names, may_be });
         Vec::new()
     }
 
-    /// The guest does something under this name, or was told of it by the server.
+    /// The guest does something under this name, has done it, or was told of it by the server.
     pub fn drop_name(&self, dir: LocalId, name: &[u8]) -> Option<NodeId> {
-        self.0.lock().remove(dir, name).map(|entry| entry.node)
+        let table = &mut *self.0.lock();
+        if let Some(asked) = table.asked.get_mut(&dir) {
+            asked.insert(digest(name));
+        }
+        let names = table.dirs.get_mut(&dir)?;
+        if let Some(may_be) = &mut names.may_be {
+            may_be.insert(digest(name));
+        }
+        let entry = names.names.remove(name)?;
+        table.count -= 1;
+        Some(entry.node)
     }
 
     /// Gives what has been kept for too long, and when to look again.
@@ -103,8 +159,8 @@ impl Ahead {
             .collect();
         for dir in old {
             let Some(names) = table.dirs.remove(&dir) else { continue };
-            // Most of them were of use: the next walk is to be as quick.
-            if names.names.len() * 2 < names.told {
+            // It was of use: the next walk is to be as quick.
+            if names.used * 2 > names.told {
                 table.until.remove(&dir);
             }
             table.count -= names.names.len();
@@ -118,6 +174,7 @@ impl Ahead {
     pub fn clear(&self) -> Vec<NodeId> {
         let table = &mut *self.0.lock();
         table.count = 0;
+        table.asked.clear();
         let dirs = std::mem::take(&mut table.dirs);
         dirs.into_values()
             .flat_map(|names| names.names.into_values().map(|entry| entry.node))
@@ -125,12 +182,11 @@ impl Ahead {
     }
 }
 
-impl Table {
-    fn remove(&mut self, dir: LocalId, name: &[u8]) -> Option<Entry> {
-        let entry = self.dirs.get_mut(&dir)?.names.remove(name)?;
-        self.count -= 1;
-        Some(entry)
-    }
+/// A name as a number.
+pub fn digest(name: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -155,8 +211,9 @@ mod tests {
     #[test]
     fn a_name_is_given_once_and_the_rest_given_back() {
         let ahead = Ahead::default();
-        assert_eq!(ahead.put(DIR, told(3)), []);
-        assert_eq!(ahead.take(DIR, b"1").map(|entry| entry.node), Some(NodeId(1)));
+        assert_eq!(ahead.put(DIR, told(3), None), []);
+        let entry = told(2).pop().map(|(_, entry)| Told::There(entry));
+        assert_eq!(ahead.take(DIR, b"1"), entry);
         assert_eq!(ahead.take(DIR, b"1"), None);
         assert_eq!(ahead.drop_name(DIR, b"2"), Some(NodeId(2)));
         assert_eq!(ahead.clear(), [NodeId(0)]);
@@ -166,7 +223,7 @@ mod tests {
     #[test]
     fn what_nobody_asks_for_goes_after_a_second() {
         let ahead = Ahead::default();
-        ahead.put(DIR, told(2));
+        ahead.put(DIR, told(2), None);
         let (given, next) = ahead.expire(Instant::now());
         assert!(given.is_empty() && next.is_some());
         let (mut given, next) = ahead.expire(Instant::now() + KEPT);
@@ -179,7 +236,7 @@ mod tests {
         let ahead = Ahead::default();
         for (used, again) in [(3, true), (1, false)] {
             ahead.clear();
-            ahead.put(DIR, told(4));
+            ahead.put(DIR, told(4), None);
             ahead.0.lock().until.insert(DIR, IN_VAIN);
             (0..used).for_each(|n| _ = ahead.take(DIR, n.to_string().as_bytes()));
             ahead.expire(Instant::now() + KEPT);
@@ -191,8 +248,55 @@ mod tests {
     #[test]
     fn what_is_too_much_is_given_back_at_once() {
         let ahead = Ahead::default();
-        assert_eq!(ahead.put(DIR, told(MOST as u64 + 1)).len(), MOST + 1);
-        assert_eq!(ahead.put(DIR, told(1)), []);
-        assert_eq!(ahead.put(DIR, told(1)), [NodeId(0)], "it is there already");
+        assert_eq!(ahead.put(DIR, told(MOST as u64 + 1), None).len(), MOST + 1);
+        assert_eq!(ahead.put(DIR, told(1), None), []);
+        assert_eq!(ahead.put(DIR, told(1), None), [NodeId(0)], "it is there already");
+    }
+
+    fn all(names: &[&[u8]]) -> Option<FxHashSet<u64>> {
+        Some(names.iter().map(|name| digest(name)).collect())
+    }
+
+    fn asked() -> Ahead {
+        let ahead = Ahead::default();
+        assert_eq!([(); 2].map(|()| ahead.missed(DIR)), [false, true]);
+        ahead
+    }
+
+    #[test]
+    fn what_is_not_among_all_names_is_absent() {
+        let ahead = asked();
+        ahead.put(DIR, told(1), all(&[b"0", b"known to the kernel"]));
+        assert_eq!(ahead.take(DIR, b"1"), Some(Told::Absent));
+        assert_eq!(ahead.take(DIR, b"known to the kernel"), None);
+        assert!(matches!(ahead.take(DIR, b"0"), Some(Told::There(_))));
+        assert_eq!(ahead.take(DIR, b"0"), None, "the kernel may have forgotten it since");
+        assert_eq!(ahead.take(LocalId(8), b"1"), None, "another directory");
+        ahead.clear();
+        assert_eq!(ahead.take(DIR, b"1"), None);
+    }
+
+    #[test]
+    fn a_name_under_which_the_guest_has_done_something_is_not_absent() {
+        let ahead = asked();
+        // While the server is asked, and behind its answer.
+        ahead.drop_name(DIR, b"early");
+        ahead.put(DIR, Vec::new(), all(&[]));
+        ahead.drop_name(DIR, b"late");
+        assert_eq!(ahead.take(DIR, b"early"), None);
+        assert_eq!(ahead.take(DIR, b"late"), None);
+        assert_eq!(ahead.take(DIR, b"other"), Some(Told::Absent));
+    }
+
+    #[test]
+    fn nothing_is_absent_where_it_is_not_known_what_the_guest_did_meanwhile() {
+        let ahead = asked();
+        ahead.clear();
+        ahead.put(DIR, Vec::new(), all(&[]));
+        assert_eq!(ahead.take(DIR, b"1"), None);
+        let ahead = asked();
+        ahead.not_told(DIR);
+        ahead.put(DIR, Vec::new(), all(&[]));
+        assert_eq!(ahead.take(DIR, b"1"), None);
     }
 }

@@ -62,6 +62,11 @@ impl<'a> Wire<'a> for DirEntry<'a> {
     }
 }
 
+/// Most bytes that one entry takes: the longest name, with node and attributes.
+pub const LONGEST: usize = 8 + 8 + 1 + 2 + MAX_NAME + 1 + ENTRY;
+/// Bytes of an encoded [`Entry`].
+const ENTRY: usize = 112;
+
 /// Appends `entry` to `out` unless `out` would grow beyond `size`. Tells whether it did.
 pub fn push(out: &mut Vec<u8>, size: usize, entry: &DirEntry<'_>) -> bool {
     let before = out.len();

@@ -521,7 +521,8 @@ messages! {
             size: u32, /// Whether entries are to come with node and attributes.
             plus: bool, },
         /// The first entries of a directory with node and attributes, without opening it
-        /// → [`Reply::Listing`].
+        /// → [`Reply::Listing`]. As many as fit: if [one more](crate::listing::LONGEST) would have, it
+        /// is all.
         0x42 => List { /// Directory.
             node: NodeId, /// Most bytes of listing, at most [`limits::MAX_PAYLOAD`].
             size: u32, },

@@ -17,6 +17,16 @@ use std::sync::Arc;
 /// `DT_REG`.
 const REGULAR: u8 = (mode::IFREG >> 12) as u8;
 
+/// What a listing is to hold.
+struct Wanted {
+    /// Most bytes.
+    size: usize,
+    /// Nodes and attributes, too.
+    plus: bool,
+    /// All that fits, since nobody will come back for the rest.
+    at_once: bool,
+}
+
 impl Session {
     pub(super) fn read_dir(
         &self,
@@ -32,7 +42,7 @@ impl Session {
         stream.seek(cookie)?;
         let dir =
             self.dir_of(&open, stream.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?);
-        self.fill(&mut stream, &dir, size, plus, out)
+        self.fill(&mut stream, &dir, Wanted { size, plus, at_once: false }, out)
     }
 
     pub(super) fn list_ahead(
@@ -45,20 +55,20 @@ impl Session {
         let dir = self.dir(node)?;
         self.check_dir(caller, &dir, AccessMask::READ)?;
         let mut stream = DirStream::new(os::open_dir(dir.as_fd())?);
-        self.fill(&mut stream, &dir, (size as usize).min(limits::MAX_PAYLOAD), true, out)
+        let size = (size as usize).min(limits::MAX_PAYLOAD);
+        self.fill(&mut stream, &dir, Wanted { size, plus: true, at_once: true }, out)
     }
 
     fn fill(
         &self,
         stream: &mut DirStream,
         dir: &Dir,
-        size: usize,
-        plus: bool,
+        Wanted { size, plus, at_once }: Wanted,
         out: &mut Vec<u8>,
     ) -> Result<()> {
         self.watch(dir);
         let mut name = Vec::with_capacity(limits::MAX_NAME);
-        while !stream.is_long()
+        while (at_once || !stream.is_long())
             && let Some(raw) = stream.peek()?
         {
             name.clear();

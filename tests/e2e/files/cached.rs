@@ -1,7 +1,7 @@
 //! What the guest's kernel has cached: it costs nothing to use again, and stays what it is.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ on_each_shape!(together:
     a_cached_file_that_the_guest_removes_stays_readable,
     a_cached_file_that_the_host_removes_stays_readable,
     names_told_ahead_are_those_of_the_moment,
+    what_is_not_there_is_known_until_somebody_makes_it,
 );
 
 const FOLDERS: usize = 4;
@@ -130,6 +131,45 @@ fn names_told_ahead_are_those_of_the_moment(shape: Shape) {
         }
         for n in [31, 32, 33, 34] {
             eventually("all are back", PROMPT, || length(n).is_ok_and(|length| length == 100));
+        }
+    }
+}
+
+fn what_is_not_there_is_known_until_somebody_makes_it(shape: Shape) {
+    let share = shape.mounted();
+    let (host, guest) = (share.host().join("folder"), share.mount().join("folder"));
+    fs::create_dir(&guest).expect("a folder");
+    let mut names = 0..;
+    // Each of names that the kernel has never heard of.
+    let mut look_in_vain = || {
+        for n in names.by_ref().take(FILES) {
+            fails(fs::metadata(guest.join(format!("nothing-{n}"))), Errno::NOENT);
+        }
+    };
+    eventually("a look that asks next to nothing", PROMPT, || {
+        let before = operations(&share);
+        look_in_vain();
+        operations(&share) - before < FILES as u64 / 5
+    });
+    let at = |name: &str| guest.join(name);
+    type Make<'a> = (&'a str, &'a dyn Fn(&Path) -> std::io::Result<()>);
+    let ways: [Make<'_>; 6] = [
+        ("written", &|path| fs::write(path, "new")),
+        ("a folder", &|path| fs::create_dir(path)),
+        ("a symbolic link", &|path| symlink("written", path)),
+        ("a link", &|path| fs::hard_link(at("written"), path)),
+        ("renamed", &|path| fs::rename(at("a link"), path)),
+        ("the host's", &|_| fs::write(host.join("the host's"), "new")),
+    ];
+    for (name, make) in ways {
+        look_in_vain();
+        make(&at(name)).expect(name);
+        // What the kernel has forgotten it asks for, while the rest is known still.
+        fs::write("/proc/sys/vm/drop_caches", "2").expect("drop_caches");
+        let there = || fs::symlink_metadata(at(name)).is_ok();
+        match name {
+            "the host's" => eventually("what the host has made", PROMPT, there),
+            _ => assert!(there(), "{name}"),
         }
     }
 }

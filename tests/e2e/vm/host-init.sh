@@ -11,6 +11,8 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 ip link set lo up
+# What comes there only wakes this machine.
+stty -echo < /dev/console
 while read -r module; do insmod "$module"; done < /etc/osxfs/modules
 mount -t ext4 /dev/vda /var/tmp
 export LD_LIBRARY_PATH=/tools/lib OSXFS_BIN=/tools/bin/osxfs OSXFS_IMAGE=/image OSXFS_TOOLS=/tools

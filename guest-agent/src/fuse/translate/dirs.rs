@@ -1,6 +1,7 @@
 //! Open directories and their entries.
 
 use super::{Finish, Stop, View};
+use crate::ahead;
 use crate::fuse::abi::{self, FopenFlags};
 use crate::fuse::reply::{Answer, DirBuffer};
 use crate::fuse::request::{Operation as Op, Request};
@@ -8,6 +9,7 @@ use crate::handles::Opened;
 use crate::nodes::LocalId;
 use protocol::listing::Listing;
 use protocol::{Consistency, Entry, Errno, OpenFlags, Reply, Request as Ask, Validity, limits};
+use rustc_hash::FxHashSet;
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
     Ok(match *operation {
@@ -43,10 +45,14 @@ fn listing_size(kernel: u32, plus: bool) -> u32 {
 }
 
 /// Keeps what was told of a directory for when it is asked for: what the kernel does not know, and the
-/// server tells changes of.
-pub(crate) fn take_ahead(view: &View<'_>, dir: LocalId, listing: &[u8]) {
+/// server tells changes of. `whole`: nothing else is in it.
+pub(crate) fn take_ahead(view: &View<'_>, dir: LocalId, listing: &[u8], whole: bool) {
+    let mut all = FxHashSet::default();
     let listed = Listing::new(listing).map_while(Result::ok);
-    let told = listed.filter_map(|listed| Some((Box::<[u8]>::from(listed.name), listed.entry?)));
+    let told = listed.filter_map(|listed| {
+        all.insert(ahead::digest(listed.name));
+        Some((Box::<[u8]>::from(listed.name), listed.entry?))
+    });
     let is_kept = |name: &[u8], entry: &Entry| {
         !view.overtaken
             && entry.valid.entry_ms == Validity::LEASED
@@ -56,7 +62,9 @@ pub(crate) fn take_ahead(view: &View<'_>, dir: LocalId, listing: &[u8]) {
     };
     let (kept, rest): (Vec<_>, Vec<_>) = told.partition(|(name, entry)| is_kept(name, entry));
     rest.iter().for_each(|(_, entry)| view.leftovers.give_back(entry.node, 1));
-    view.ahead.put(dir, kept).into_iter().for_each(|node| view.leftovers.give_back(node, 1));
+    let all = Some(all).filter(|_| whole && !view.overtaken);
+    let given = view.ahead.put(dir, kept, all);
+    given.into_iter().for_each(|node| view.leftovers.give_back(node, 1));
 }
 
 pub(super) fn finish<'r>(

@@ -148,6 +148,7 @@ pub(super) fn finish<'r>(
             Answer::Opened(opened(view, parent, *handle, asked))
         }
         (Op::Create { name, flags, .. }, Reply::Created { created }) => {
+            view.is_asked_for(parent, name.as_bytes());
             let local = view.nodes.made(parent, name.as_bytes(), &created.entry);
             if *flags & O_EXCL != 0 || is_unchanged(&created.entry.attr) {
                 view.nodes.note_capability(local, false);
@@ -209,11 +210,12 @@ fn opened(view: &View<'_>, node: LocalId, handle: HandleId, asked: OpenFlags) ->
         Consistency::Cached => asked.contains(OpenFlags::APPEND),
         Consistency::Delegated => false,
     };
-    let kernel = match direct {
+    let mut kernel = match direct {
         true => FopenFlags::DIRECT_IO,
         false if view.nodes.keeps_cache(node) => FopenFlags::KEEP_CACHE,
         false => FopenFlags::empty(),
     };
+    kernel.set(FopenFlags::NOFLUSH, closes_silently(view, asked));
     let flags = asked - OpenFlags::TRUNC - OpenFlags::EXCL;
     let record = Opened { node, flags, directory: false, direct };
     let fh = view.handles.insert(record, handle, view.epoch);
@@ -232,12 +234,19 @@ fn is_read_only(kernel: u32) -> bool {
     kernel & (O_ACCMODE | O_TRUNC | O_DIRECT) == 0
 }
 
-/// Opens a file here alone. Nothing has to be done when a descriptor of it is closed before the last
-/// but to drop locks.
+/// Whether nothing has to be done when a descriptor is closed that is not the last: nothing is written
+/// late, neither by the kernel's cache nor through a mapping, and nobody locks files.
+fn closes_silently(view: &View<'_>, asked: OpenFlags) -> bool {
+    view.policy.consistency != Consistency::Delegated
+        && !asked.contains(OpenFlags::RDWR)
+        && !view.handles.has_seen_locks()
+}
+
+/// Opens a file here alone.
 fn unopened(view: &View<'_>, node: LocalId) -> abi::OpenOut {
     let mut kernel = FopenFlags::KEEP_CACHE;
-    kernel.set(FopenFlags::NOFLUSH, !view.handles.has_seen_locks());
     let flags = OpenFlags::empty();
+    kernel.set(FopenFlags::NOFLUSH, closes_silently(view, flags));
     let fh = view.handles.insert_unopened(Opened { node, flags, directory: false, direct: false });
     abi::OpenOut { fh, open_flags: kernel.bits(), backing_id: 0 }
 }

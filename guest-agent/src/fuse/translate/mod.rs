@@ -105,7 +105,7 @@ impl View<'_> {
         self.policy.kernel_decides() && self.nodes.is_leased(dir)
     }
 
-    /// The guest does something under a name, or is told of it.
+    /// The guest does something under a name, has done it, or is told of it.
     fn is_asked_for(&self, dir: LocalId, name: &[u8]) {
         if let Some(node) = self.ahead.drop_name(dir, name) {
             self.leftovers.give_back(node, 1);

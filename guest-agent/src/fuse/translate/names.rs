@@ -1,18 +1,27 @@
 //! Names in directories: look up, make, link, remove, rename.
 
 use super::{Before, Finish, Need, Stop, View};
+use crate::ahead::Told;
 use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::nodes::{LocalId, NodeTable};
-use protocol::{Errno, Name, RenameFlags, Reply, Request as Ask};
+use protocol::{Errno, Name, RenameFlags, Reply, Request as Ask, Validity};
 
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
     match *operation {
         Op::Lookup { name } => {
-            let dir = LocalId(node);
-            if let Some(entry) = view.ahead.take(dir, name.as_bytes()) {
-                let local = view.nodes.found(dir, name.as_bytes(), &entry);
-                return Err(Answer::Entry(view.entry(local, &entry)).into());
+            let (dir, name) = (LocalId(node), name.as_bytes());
+            match view.ahead.take(dir, name) {
+                Some(Told::There(entry)) => {
+                    let local = view.nodes.found(dir, name, &entry);
+                    return Err(Answer::Entry(view.entry(local, &entry)).into());
+                }
+                Some(Told::Absent)
+                    if view.may_be_ahead(dir) && view.nodes.child(dir, name).is_none() =>
+                {
+                    return Err(reply::no_entry(Validity::LEASED).into());
+                }
+                Some(Told::Absent) | None => {}
             }
         }
         Op::SymLink { name, .. }
@@ -92,6 +101,7 @@ pub(super) fn finish<'r>(
             | Op::Link { name, .. },
             Reply::Made { entry, dir },
         ) => {
+            view.is_asked_for(parent, name.as_bytes());
             let local = view.nodes.made(parent, name.as_bytes(), entry);
             view.told_dir(parent, dir);
             Answer::Entry(view.entry(local, entry))
@@ -117,6 +127,8 @@ pub(super) fn finish<'r>(
             let exchange = flags & RenameFlags::EXCHANGE.bits() != 0;
             let new_parent = LocalId(*new_parent);
             let (from, to) = ((parent, name.as_bytes()), (new_parent, new_name.as_bytes()));
+            view.is_asked_for(from.0, from.1);
+            view.is_asked_for(to.0, to.1);
             view.nodes.renamed(view.before, from, to, exchange);
             view.told_dir(parent, old_dir);
             view.told_dir(new_parent, new_dir);

@@ -9,6 +9,8 @@ mount -t debugfs debug /sys/kernel/debug
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 ip link set lo up
+# What comes there only wakes this machine.
+stty -echo < /dev/console
 while read -r module; do insmod "$module"; done < /etc/osxfs/modules
 xtask bench vm-inside $(cat /arguments) < /dev/null
 echo "bench-host: status $?"
