@@ -285,7 +285,11 @@ pub fn run(session: &Arc<Session>) {
                 }
             }
             Job::Close => session.close_now(),
-            Job::Open(files) => files.into_iter().for_each(|fh| open(session, fh)),
+            Job::Open(files) => {
+                for fh in files {
+                    recover::open_here(session, fh);
+                }
+            }
             Job::Look => {
                 if let Some(again) = session.watchers.look(session) {
                     errands.look_for_watchers(again);
@@ -317,16 +321,6 @@ fn run_chore(session: &Arc<Session>, chore: Chore) {
         Chore::FollowUp(pending, follow_up) => follow(session, *pending, follow_up),
         Chore::Delivered(seq) => session.delivered(seq),
         Chore::End => recover::detach(session),
-    }
-}
-
-/// Opens on the server what is still open here alone.
-fn open(session: &Session, fh: u64) {
-    if session.handles.is_unopened(fh)
-        && let Err(errno) = recover::recover(session, Need::Handle(fh))
-    {
-        debug!(%errno, "a file that the kernel has cached is not opened");
-        session.handles.give_up(fh);
     }
 }
 

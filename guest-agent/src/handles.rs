@@ -6,7 +6,7 @@
 
 use crate::nodes::{LocalId, Unresolved};
 use parking_lot::Mutex;
-use protocol::{HandleId, Lock, LockFamily, LockKind, LockOwner, OpenFlags};
+use protocol::{HandleId, Lock, LockFamily, LockKind, LockOwner, OpenFlags, Time};
 
 /// How the agent opened something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +54,17 @@ struct Handle {
     locks: Vec<Lock>,
     /// A lock has been asked for through it.
     locked: bool,
+    /// What the kernel had of it when it was opened here alone.
+    cached: Option<Cached>,
+}
+
+/// What tells the content that the kernel has of a file from a newer one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cached {
+    /// Time of modification.
+    pub mtime: Time,
+    /// In bytes.
+    pub size: u64,
 }
 
 /// An epoch before the first connection.
@@ -79,29 +90,14 @@ impl Handle {
 impl HandleTable {
     /// Keeps a handle; returns the number for the kernel.
     pub fn insert(&self, opened: Opened, server: HandleId, epoch: u32) -> u64 {
-        let table = &mut *self.table.lock();
-        let (pages, locks, locked) = (None, Vec::new(), false);
-        let handle = Some(Handle { opened, server, epoch, pages, locks, locked });
-        let index = match table.free.pop() {
-            Some(index) => index,
-            None => {
-                table.slots.push(Slot::default());
-                (table.slots.len() - 1) as u32
-            }
-        };
-        match table.slots.get_mut(index as usize) {
-            Some(slot) => {
-                slot.handle = handle;
-                u64::from(slot.generation) << 32 | u64::from(index)
-            }
-            None => u64::MAX,
-        }
+        self.table.lock().insert(opened, server, epoch, None)
     }
 
-    /// Keeps what is open here alone; returns the number for the kernel.
-    pub fn insert_unopened(&self, opened: Opened) -> u64 {
-        self.table.lock().unopened += 1;
-        self.insert(opened, HandleId(0), NEVER)
+    /// Keeps what is open here alone; returns the number for the kernel. `cached` of a file.
+    pub fn insert_unopened(&self, opened: Opened, cached: Option<Cached>) -> u64 {
+        let table = &mut *self.table.lock();
+        table.unopened += 1;
+        table.insert(opened, HandleId(0), NEVER, cached)
     }
 
     /// One through which a node is open here alone, and whether the server may still open it.
@@ -118,6 +114,11 @@ impl HandleTable {
             found.then_some((fh, handle.epoch == NEVER))
         });
         open.max_by_key(|(_, may_be_opened)| *may_be_opened)
+    }
+
+    /// What the kernel had of a file when it was opened here alone.
+    pub fn cached(&self, fh: u64) -> Option<Cached> {
+        self.with(fh, |handle| handle.cached)?
     }
 
     /// The server does not open it any more. Tells whether that is new.
@@ -264,6 +265,31 @@ impl HandleTable {
 }
 
 impl Table {
+    fn insert(
+        &mut self,
+        opened: Opened,
+        server: HandleId,
+        epoch: u32,
+        cached: Option<Cached>,
+    ) -> u64 {
+        let (pages, locks, locked) = (None, Vec::new(), false);
+        let handle = Some(Handle { opened, server, epoch, pages, locks, locked, cached });
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.slots.push(Slot::default());
+                (self.slots.len() - 1) as u32
+            }
+        };
+        match self.slots.get_mut(index as usize) {
+            Some(slot) => {
+                slot.handle = handle;
+                u64::from(slot.generation) << 32 | u64::from(index)
+            }
+            None => u64::MAX,
+        }
+    }
+
     fn handle(&mut self, fh: u64) -> Option<&mut Handle> {
         let slot = self.slots.get_mut(fh as u32 as usize)?;
         slot.handle.as_mut().filter(|_| slot.generation == (fh >> 32) as u32)
@@ -375,7 +401,7 @@ mod tests {
     fn what_is_open_here_alone_is_found_when_it_is_needed() {
         let table = HandleTable::default();
         let opened = Opened { flags: OpenFlags::empty(), ..file() };
-        let fh = table.insert_unopened(opened);
+        let fh = table.insert_unopened(opened, None);
         assert_eq!(table.resolve(fh, 1), Err(Unresolved::Stale));
         assert!(table.is_unopened(fh));
         assert_eq!(table.unopened_of(LocalId(5)), Some((fh, true)));

@@ -351,6 +351,11 @@ impl NodeTable {
         }
     }
 
+    /// The kernel is about to drop its pages of a file, or the listing of a directory.
+    pub fn note_dropped(&self, local: LocalId) {
+        self.table.lock().relist(local);
+    }
+
     /// The kernel has got these bytes of a file into its page cache.
     pub fn note_read(&self, local: LocalId, offset: u64, len: u64) {
         if let Some(node) = self.table.lock().get_mut(local)

@@ -61,6 +61,20 @@ pub fn recover(session: &Session, need: Need) -> Result<(), Errno> {
     }
 }
 
+/// Opens on the server what is open here alone. Tells whether that was possible; if not, it is not tried
+/// again.
+pub fn open_here(session: &Session, fh: u64) -> bool {
+    if !session.handles.is_unopened(fh) {
+        return session.handles.resolve(fh, session.epoch()).is_ok();
+    }
+    recover(session, Need::Handle(fh))
+        .inspect_err(|errno| {
+            debug!(%errno, "a file that the kernel has cached is not opened");
+            session.handles.give_up(fh);
+        })
+        .is_ok()
+}
+
 /// Walks to a node from the nearest ancestor that is known on this connection.
 fn find(session: &Session, node: LocalId) -> Result<NodeId, Errno> {
     match session.nodes.resolve(node) {

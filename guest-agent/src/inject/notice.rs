@@ -7,6 +7,7 @@
 use crate::fuse::abi;
 use crate::fuse::session::{Session, entry_of};
 use crate::nodes::LocalId;
+use crate::recover;
 use protocol::{Change, Entry, NodeId, Place};
 
 /// Nodes in one notice.
@@ -27,15 +28,28 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// Gives it. It fails where the kernel does not have the node or name, which is as good.
+    /// Gives it. It fails where the kernel does not have the node or name, which is as good. May ask the
+    /// server.
     pub fn give(&self, session: &Session) {
         match self {
             Self::Attributes(node) => _ = session.device.invalidate_inode(node.0, -1, 0),
-            Self::Pages(node) => _ = session.device.invalidate_inode(node.0, 0, 0),
+            Self::Pages(node) => drop_pages(session, *node),
             Self::Name(parent, name) => expire(session, *parent, name),
             Self::OutOfSight(node) => out_of_sight(session, *node),
         }
     }
+}
+
+/// Drops attributes and pages of a node, but the pages of a file that is open here alone and that the
+/// server can not open any more: nobody else has its content.
+fn drop_pages(session: &Session, node: LocalId) {
+    // First, so that it is not opened here alone from now on.
+    session.nodes.note_dropped(node);
+    let is_last = session.handles.unopened_of(node).is_some_and(|(fh, may_be_opened)| {
+        let is_file = session.handles.opened(fh).is_some_and(|of| !of.directory);
+        is_file && !(may_be_opened && recover::open_here(session, fh))
+    });
+    _ = session.device.invalidate_inode(node.0, if is_last { -1 } else { 0 }, 0);
 }
 
 fn out_of_sight(session: &Session, node: LocalId) {
@@ -47,7 +61,7 @@ fn out_of_sight(session: &Session, node: LocalId) {
     nodes.push(node.0);
     for node in &nodes {
         session.nodes.distrust(LocalId(*node));
-        _ = session.device.invalidate_inode(*node, 0, 0);
+        drop_pages(session, LocalId(*node));
     }
     // Older kernels forget when they need the memory.
     let agreed = session.negotiated().map(|agreed| agreed.out.minor);

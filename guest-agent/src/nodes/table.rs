@@ -147,7 +147,7 @@ impl Table {
         self.relist(parent);
     }
 
-    /// The kernel will list this directory anew.
+    /// The kernel will list this directory, or read this file, anew.
     pub(super) fn relist(&mut self, dir: LocalId) {
         if let Some(node) = self.get_mut(dir) {
             node.read_to = 0;

@@ -1,9 +1,10 @@
 //! What the guest's kernel has cached: it costs nothing to use again, and stays what it is.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
@@ -16,6 +17,7 @@ on_each_shape!(together:
     a_second_look_asks_nothing_of_the_server,
     a_cached_file_that_the_guest_removes_stays_readable,
     a_cached_file_that_the_host_removes_stays_readable,
+    a_cached_file_whose_writing_is_told_late_stays_readable,
     names_told_ahead_are_those_of_the_moment,
     what_is_not_there_is_known_until_somebody_makes_it,
 );
@@ -101,6 +103,37 @@ fn a_cached_file_that_the_host_removes_stays_readable(shape: Shape) {
     let after = file.metadata().expect("fstat");
     assert_eq!((after.len(), after.ino(), after.nlink()), (before.len(), before.ino(), 0));
     assert_eq!(after.mtime_nsec(), before.mtime_nsec());
+}
+
+/// The guest opens a file that its kernel has in full, the host puts another in its place, and only then
+/// the guest hears that it was written, which drops its pages.
+fn a_cached_file_whose_writing_is_told_late_stays_readable(shape: Shape) {
+    let share = shape.mounted();
+    let (host, guest) = (share.host().join("file"), share.mount().join("file"));
+    let saved = share.host().join("saved");
+    let content = |round: u32| round.to_string().repeat(300).into_bytes();
+    let save = |round| {
+        fs::write(&saved, content(round)).expect("a file");
+        fs::rename(&saved, &host).expect("a rename");
+    };
+    save(0);
+    for round in 0..1000 {
+        let is_there = || fs::read(&guest).is_ok_and(|found| found == content(round));
+        eventually("what was saved", PROMPT, is_there);
+        // Not closed: the server waits half a millisecond for that before it tells.
+        let writer = File::options().write(true).open(&host).expect("the file");
+        writer.write_all_at(&content(round), 0).expect("a write");
+        let written = Instant::now();
+        assert!(is_there(), "round {round}");
+        let wait = Duration::from_micros(u64::from(round) * 7 % 900);
+        while written.elapsed() < wait {
+            std::hint::spin_loop();
+        }
+        let file = File::open(&guest).expect("the file");
+        save(round + 1);
+        sleep(Duration::from_millis(1));
+        assert_eq!(content_of(&file, content(round).len()), content(round), "round {round}");
+    }
 }
 
 fn names_told_ahead_are_those_of_the_moment(shape: Shape) {

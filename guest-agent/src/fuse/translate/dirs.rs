@@ -14,7 +14,7 @@ use rustc_hash::FxHashSet;
 pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
     Ok(match *operation {
         Op::OpenDir if view.needs_no_server(LocalId(node)) => {
-            let fh = view.handles.insert_unopened(directory(LocalId(node)));
+            let fh = view.handles.insert_unopened(directory(LocalId(node)), None);
             return Err(Answer::Opened(open_out(view, LocalId(node), fh)).into());
         }
         Op::OpenDir => Ask::OpenDir { node: view.node(node)? },

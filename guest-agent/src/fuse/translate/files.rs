@@ -10,7 +10,7 @@ use super::{Finish, FollowUp, Need, Stop, View, stop};
 use crate::fuse::abi::{self, FopenFlags};
 use crate::fuse::reply::Answer;
 use crate::fuse::request::{Operation as Op, Request};
-use crate::handles::Opened;
+use crate::handles::{Cached, Opened};
 use crate::nodes::LocalId;
 use protocol::{
     Attr, Consistency, Errno, FallocateMode, HandleId, LockOwner, OpenFlags, Payload, Reply,
@@ -30,10 +30,12 @@ pub(super) fn begin<'a>(
     attempt: u8,
 ) -> Result<Ask<'a>, Stop> {
     Ok(match *operation {
-        Op::Open { flags } if is_read_only(flags) && view.needs_no_server(LocalId(node)) => {
-            return Err(Answer::Opened(unopened(view, LocalId(node))).into());
-        }
         Op::Open { flags } => {
+            if is_read_only(flags)
+                && let Some(opened) = unopened(view, LocalId(node))
+            {
+                return Err(Answer::Opened(opened).into());
+            }
             let flags = open_flags(view, flags, attempt) - OpenFlags::EXCL;
             Ask::Open { node: view.node(node)?, flags }
         }
@@ -242,13 +244,23 @@ fn closes_silently(view: &View<'_>, asked: OpenFlags) -> bool {
         && !view.handles.has_seen_locks()
 }
 
-/// Opens a file here alone.
-fn unopened(view: &View<'_>, node: LocalId) -> abi::OpenOut {
-    let mut kernel = FopenFlags::KEEP_CACHE;
+/// Opens a file here alone, if that can be.
+fn unopened(view: &View<'_>, node: LocalId) -> Option<abi::OpenOut> {
+    if !view.needs_no_server(node) {
+        return None;
+    }
     let flags = OpenFlags::empty();
+    let opened = Opened { node, flags, directory: false, direct: false };
+    let cached = view.nodes.last(node).map(|Attr { mtime, size, .. }| Cached { mtime, size });
+    let fh = view.handles.insert_unopened(opened, cached);
+    // Whoever drops its pages looks who has it open after it has said so.
+    if !view.needs_no_server(node) {
+        view.handles.remove(fh, view.epoch);
+        return None;
+    }
+    let mut kernel = FopenFlags::KEEP_CACHE;
     kernel.set(FopenFlags::NOFLUSH, closes_silently(view, flags));
-    let fh = view.handles.insert_unopened(Opened { node, flags, directory: false, direct: false });
-    abi::OpenOut { fh, open_flags: kernel.bits(), backing_id: 0 }
+    Some(abi::OpenOut { fh, open_flags: kernel.bits(), backing_id: 0 })
 }
 
 /// The kernel takes set-id bits away when it writes through its cache or changes a size, but not

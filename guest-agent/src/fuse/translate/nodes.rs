@@ -4,10 +4,11 @@ use super::{Finish, FollowUp, Stop, View};
 use crate::fuse::abi::{self, FattrMask};
 use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
+use crate::handles::Cached;
 use crate::nodes::LocalId;
 use protocol::{
-    AccessMask, AttrReply, Errno, OwnershipMode, Reply, Request as Ask, SetAttr, SetAttrMask, Time,
-    XattrFlags, XattrValue, mode,
+    AccessMask, Attr, AttrReply, Errno, OwnershipMode, Reply, Request as Ask, SetAttr, SetAttrMask,
+    Time, XattrFlags, XattrValue, mode,
 };
 
 /// The kernel asks for this attribute before every write, to take it away.
@@ -71,7 +72,7 @@ pub(super) fn note_missing(view: &View<'_>, request: &Request<'_>) {
 }
 
 /// A file that the host has removed while it was open here alone: the kernel has its content, and
-/// wants to know its attributes to give it out.
+/// wants to know its attributes to give it out. It would not if they were newer.
 pub(super) fn last_known(
     view: &View<'_>,
     request: &Request<'_>,
@@ -82,8 +83,9 @@ pub(super) fn last_known(
     if errno != Errno::ESTALE || !asked {
         return None;
     }
-    view.handles.unopened_of(node)?;
-    let attr = AttrReply { attr: view.nodes.last(node)?, attr_ms: 0 };
+    let (fh, _) = view.handles.unopened_of(node)?;
+    let Cached { mtime, size } = view.handles.cached(fh)?;
+    let attr = AttrReply { attr: Attr { mtime, size, ..view.nodes.last(node)? }, attr_ms: 0 };
     Some(attr_answer(&request.operation, &attr))
 }
 
