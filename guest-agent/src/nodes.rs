@@ -160,6 +160,18 @@ impl NodeTable {
         table.id(index)
     }
 
+    /// The same for what was there before the guest put something else in its place, if it did.
+    pub fn found_before(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
+        let table = &mut *self.table.lock();
+        let index = table.meet(entry);
+        let there = table.named(parent, name).and_then(|there| table.at(there));
+        if !there.is_some_and(|node| node.put) {
+            table.place(index, parent, name);
+        }
+        table.add(index, 1);
+        table.id(index)
+    }
+
     /// The same for a file that has no name.
     pub fn found_unnamed(&self, entry: &Entry) -> LocalId {
         let table = &mut *self.table.lock();

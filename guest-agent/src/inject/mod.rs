@@ -155,11 +155,7 @@ impl Injector {
         if let Some(local) = self.session.nodes.absorb(entry) {
             return local;
         }
-        let nodes = &self.session.nodes;
-        let local = match nodes.put_here(parent, name) {
-            Some(_) => nodes.found_unnamed(entry),
-            None => nodes.found(parent, name, entry),
-        };
+        let local = self.session.nodes.found_before(parent, name, entry);
         self.adopted.push(local);
         local
     }

@@ -19,6 +19,10 @@ on_each_shape!(together:
     a_cached_file_that_the_host_removes_stays_readable,
     a_cached_file_whose_writing_is_told_late_stays_readable,
     names_told_ahead_are_those_of_the_moment,
+);
+
+// Others would lose what their kernel remembers.
+on_each_shape!(alone:
     what_is_not_there_is_known_until_somebody_makes_it,
 );
 
