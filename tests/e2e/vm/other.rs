@@ -142,8 +142,14 @@ impl<'a> Guest<'a> {
     fn machine(&self) -> Command {
         let mut command = Command::new(&self.qemu);
         let (kernel, initrd) = (self.image.join("vmlinuz"), self.at("initrd"));
-        let words = "console=ttyS0 quiet panic=-1 rdinit=/start";
-        emulated::add_guest(&mut command, "1G", words, &kernel, &initrd);
+        let guest = emulated::Guest {
+            cpu: emulated::CPU,
+            memory: "1G",
+            cmdline: "console=ttyS0 quiet panic=-1 rdinit=/start",
+            kernel: &kernel,
+            initrd: &initrd,
+        };
+        guest.add_to(&mut command);
         command.arg("-chardev");
         command.arg(format!("socket,id=vsock,path={}", self.at("monitor").display()));
         command.args(["-device", "vhost-user-vsock-pci,chardev=vsock"]);

@@ -30,15 +30,26 @@ pub fn machine(qemu: &Path, image: &Path, initrd: &Path) -> Command {
     command
 }
 
-/// Makes QEMU's command a guest of two processors whose memory vhost-user devices reach; what it says on
-/// its serial port is QEMU's output.
-pub fn add_guest(command: &mut Command, memory: &str, cmdline: &str, kernel: &Path, initrd: &Path) {
-    command.args(["-accel", "tcg", "-cpu", CPU, "-smp", "2", "-m", memory, "-object"]);
-    command.arg(format!("memory-backend-memfd,id=memory,size={memory},share=on"));
-    command.args(["-M", "q35,memory-backend=memory"]);
-    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-    command.args(["-serial", "stdio", "-append", cmdline]);
-    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+/// A guest of two processors whose memory vhost-user devices reach.
+pub struct Guest<'a> {
+    pub cpu: &'a str,
+    pub memory: &'a str,
+    pub cmdline: &'a str,
+    pub kernel: &'a Path,
+    pub initrd: &'a Path,
+}
+
+impl Guest<'_> {
+    /// Makes QEMU's command such a machine; what it says on its serial port is QEMU's output.
+    pub fn add_to(&self, command: &mut Command) {
+        let Self { cpu, memory, cmdline, kernel, initrd } = self;
+        command.args(["-accel", "tcg", "-cpu", cpu, "-smp", "2", "-m", memory, "-object"]);
+        command.arg(format!("memory-backend-memfd,id=memory,size={memory},share=on"));
+        command.args(["-M", "q35,memory-backend=memory"]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.args(["-serial", "stdio", "-append", cmdline]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+    }
 }
 
 /// Puts programs of this machine into `/tools/bin` and their libraries into `/tools/lib`.

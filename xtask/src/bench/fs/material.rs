@@ -47,7 +47,9 @@ impl Sizes {
         Self { directories: 150, large: 512 << 20, random: 32 << 20, singles: 2000 };
     pub const QUICK: Self =
         Self { directories: 20, large: 64 << 20, random: 4 << 20, singles: 300 };
-    /// For a guest with an emulated processor, where QUICK is the full size.
+    /// For a guest with an emulated processor.
+    pub const GUEST: Self =
+        Self { directories: 10, large: 32 << 20, random: 2 << 20, singles: 200 };
     pub const GUEST_QUICK: Self =
         Self { directories: 5, large: 16 << 20, random: 1 << 20, singles: 100 };
 

@@ -146,7 +146,9 @@ impl Options {
         let (mut results, rounds) = (Results::new(contest), self.rounds);
         let systems = contest.systems;
         for round in 0..rounds as usize {
-            for (number, &step) in steps.iter().enumerate() {
+            let is_due =
+                |step: &Step| round == 0 || !contest.once.iter().any(|row| step.rows.contains(row));
+            for (number, &step) in steps.iter().enumerate().filter(|(_, step)| is_due(step)) {
                 let names: Vec<_> = step.rows.iter().map(|row| row.name()).collect();
                 eprintln!("bench: round {} of {rounds}: {}", round + 1, names.join("; "));
                 results.disturbance.push(measure::disturbance()?);

@@ -18,6 +18,8 @@ use crate::image::{self, cpio::Archive, emulated};
 /// What QEMU is given, as the report says it.
 pub const SHAPE: &str = "two processors, 2 GiB";
 const MEMORY: &str = "2G";
+/// node does not run without SSSE3 and SSE4.
+const CPU: &str = "max,la57=off,avx=off";
 /// Mitigations cost much under emulation and protect nobody.
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/start";
 const MODULES: &[&str] = &[
@@ -124,7 +126,10 @@ impl Machine<'_> {
             ["-chardev".into(), format!("socket,id={device},path={}{more}", path.display())]
         };
         let mut command = Daemon::command(self.qemu);
-        emulated::add_guest(&mut command, MEMORY, CMDLINE, &self.at("vmlinuz"), &self.at(INITRD));
+        let (kernel, initrd) = (self.at("vmlinuz"), self.at(INITRD));
+        let (cpu, memory, cmdline) = (CPU, MEMORY, CMDLINE);
+        emulated::Guest { cpu, memory, cmdline, kernel: &kernel, initrd: &initrd }
+            .add_to(&mut command);
         command.args(chardev(OSXFS, ""));
         command.args(["-device", &format!("vhost-user-vsock-pci,chardev={OSXFS}")]);
         for tag in [AUTO, ALWAYS] {

@@ -47,7 +47,7 @@ const NPM_CACHE: &str = "/bench/npm-cache";
 
 /// How large everything is in a guest whose processor is emulated.
 fn sizes(quick: bool) -> Sizes {
-    if quick { Sizes::GUEST_QUICK } else { Sizes::QUICK }
+    if quick { Sizes::GUEST_QUICK } else { Sizes::GUEST }
 }
 
 /// Who serves a file system: a process of the host, and one of the guest.
@@ -90,7 +90,8 @@ pub fn run(options: &Options) -> Result<()> {
              and `--cache always`, its other options as they are by default; 9p by QEMU's \
              `virtio-9p-pci`, `security_model=passthrough`, `cache=loose`, `msize=512000` (the most that the kernel takes); the local \
              disk is ext4 on `virtio-blk`. Cold means that the caches of the guest and of the host are \
-             dropped. `cargo build` is left out: it would measure an emulated compiler.\n\n\
+             dropped. `cargo build` is left out: it would measure an emulated compiler; `npm install`, which is mostly \
+             an emulated JavaScript machine at work, is measured in the first round only.\n\n\
              Requests on the wire are counted for osxfs only. Processor time of `osxfs agent` is the \
              guest's, emulated; that of 9p, of the local disk and of the guest's kernel is QEMU's and \
              cannot be told apart.",
