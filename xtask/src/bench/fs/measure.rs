@@ -26,6 +26,8 @@ pub struct Sample {
     pub seconds: f64,
     /// Of ours only.
     pub requests: Option<Requests>,
+    /// Of the device, in a guest.
+    pub interrupts: Option<f64>,
     /// Of each process that serves the file system, until it is at rest again.
     pub used: Vec<Used>,
 }
@@ -120,9 +122,12 @@ impl<'a> Meter<'a> {
     ) -> Result<()> {
         self.rest()?;
         let (requests, used) = (self.running.requests()?, self.running.processor_time()?);
+        let interrupts = self.running.interrupts()?;
         let figures = act()?;
         self.rest()?;
         let each = |before: f64, after: f64| (after - before) / times as f64;
+        let interrupts = interrupts.zip(self.running.interrupts()?);
+        let interrupts = interrupts.map(|(before, after)| each(before, after));
         let requests = requests.zip(self.running.requests()?).map(|(before, after)| Requests {
             kernel: each(before.kernel, after.kernel),
             wire: each(before.wire, after.wire),
@@ -134,7 +139,7 @@ impl<'a> Meter<'a> {
         });
         let used: Vec<Used> = used.collect();
         for (&row, seconds) in rows.iter().zip(figures) {
-            self.samples.push(Sample { row, seconds, requests, used: used.clone() });
+            self.samples.push(Sample { row, seconds, requests, interrupts, used: used.clone() });
         }
         Ok(())
     }

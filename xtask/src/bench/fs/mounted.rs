@@ -22,6 +22,12 @@ pub trait Mounted {
     /// What ours has been asked up to now; nothing of the others.
     fn requests(&self) -> Result<Option<Requests>>;
 
+    /// How often the device that carries it has interrupted the guest up to now, if there is one: about
+    /// once a request of virtiofs and 9p, less often where answers come together.
+    fn interrupts(&self) -> Result<Option<f64>> {
+        Ok(None)
+    }
+
     /// Writes everything to the disk, and drops the caches of all kernels that take part.
     fn forget(&self) -> Result<()>;
 }

@@ -96,6 +96,10 @@ impl Report {
                 names.push(name);
             }
         }
+        let interrupts = |row, &system: &System| self.results.cost(row, system)?.interrupts;
+        let has_any = |of: &&System| self.results.rows().any(|row| interrupts(row, of).is_some());
+        let interrupted: Vec<_> = contest.systems.iter().filter(has_any).collect();
+        head.extend(interrupted.iter().map(|of| format!("{}: interrupts", of.name())));
         head.extend(names.iter().map(|name| format!("`{name}`: CPU s")));
         let mut table = Table::new(head);
         for row in self.results.rows() {
@@ -106,6 +110,8 @@ impl Report {
                 let shown = |figures: [f64; 2]| figures.map(thousands);
                 cells.extend(figures.map_or_else(Default::default, shown));
             }
+            let count = |of: &&System| interrupts(row, of).map_or_else(String::new, thousands);
+            cells.extend(interrupted.iter().map(count));
             let used: Vec<_> = named(row).flat_map(|cost| cost.used).collect();
             cells.extend(names.iter().map(|name| {
                 let found = used.iter().find(|(of, _)| of == name);

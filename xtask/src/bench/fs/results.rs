@@ -14,6 +14,8 @@ use super::rows::{Budget, Limit, Row};
 pub struct Cost {
     /// Of ours only.
     pub requests: Option<Requests>,
+    /// Of the device, in a guest.
+    pub interrupts: Option<f64>,
     /// Seconds of each process.
     pub used: Vec<(&'static str, f64)>,
 }
@@ -105,7 +107,9 @@ impl Results {
         let used = first.used.iter().enumerate().map(|(index, used)| {
             (used.name, median(&|sample: &Sample| sample.used[index].time.as_secs_f64()))
         });
-        Some(Cost { requests, used: used.collect() })
+        let of = |sample: &Sample| sample.interrupts.unwrap_or_default();
+        let interrupts = first.interrupts.map(|_| median(&of));
+        Some(Cost { requests, interrupts, used: used.collect() })
     }
 
     pub fn failures(&self) -> impl Iterator<Item = (Row, System, &str)> {
@@ -138,6 +142,7 @@ impl Results {
                     "seconds": sample.seconds, "processor_seconds": used,
                     "kernel_requests": sample.requests.map(|requests| requests.kernel),
                     "wire_requests": sample.requests.map(|requests| requests.wire),
+                    "interrupts": sample.interrupts,
                 })
             };
             json!({
@@ -172,7 +177,7 @@ mod tests {
     use super::*;
 
     fn sample(row: Row, seconds: f64) -> Sample {
-        Sample { row, seconds, requests: None, used: Vec::new() }
+        Sample { row, seconds, requests: None, interrupts: None, used: Vec::new() }
     }
 
     fn results(ours: f64) -> Results {

@@ -13,7 +13,7 @@ use super::super::fs::measure::Meter;
 use super::super::fs::mounted::{Mounted, Requests, drop_caches};
 use super::super::fs::steps::STEPS;
 use super::line::{self, Line};
-use super::{NPM_CACHE, OSXFS, processes, sizes};
+use super::{NPM_CACHE, OSXFS, devices, processes, sizes};
 
 /// The runtime folder of the agent, from `guest-init.sh`.
 const RUNTIME_DIR: &str = "/run/osxfs";
@@ -105,6 +105,17 @@ impl Mounted for InTheGuest<'_> {
         }
         let here = Requests::of(Path::new(OSXFS), Path::new(RUNTIME_DIR))?;
         Ok(Some(Requests { wire: self.ask(line::WIRE)?, ..here }))
+    }
+
+    fn interrupts(&self) -> Result<Option<f64>> {
+        let (driver, rank) = match self.system {
+            System::VirtioSock => ("vmw_vsock_virtio_transport", 0),
+            System::VirtiofsdAuto => ("virtiofs", 0),
+            System::VirtiofsdAlways => ("virtiofs", 1),
+            System::NineP => ("9pnet_virtio", 0),
+            _ => ("virtio_blk", 0),
+        };
+        devices::interrupts(driver, rank).map(Some)
     }
 
     fn forget(&self) -> Result<()> {

@@ -95,11 +95,15 @@ impl Line {
 }
 
 /// A sample as it is said.
-pub fn sample_to_text(Sample { row, seconds, requests, used }: &Sample) -> String {
+pub fn sample_to_text(Sample { row, seconds, requests, interrupts, used }: &Sample) -> String {
     let requests = requests.map(|Requests { kernel, wire }| [kernel, wire]);
     let used: Vec<_> = used.iter().map(|used| used.time.as_secs_f64()).collect();
     let row = format!("{row:?}");
-    json!({"row": row, "seconds": seconds, "requests": requests, "used": used}).to_string()
+    let figures = json!({
+        "row": row, "seconds": seconds, "requests": requests, "interrupts": interrupts,
+        "used": used,
+    });
+    figures.to_string()
 }
 
 /// The sample that was said, of a file system that these processes serve.
@@ -111,11 +115,12 @@ pub fn sample_of_text(text: &str, processes: &[&'static str]) -> Result<Sample> 
     let seconds = value["seconds"].as_f64().context("a sample without a time")?;
     let count = |index: usize| value["requests"][index].as_f64();
     let requests = count(0).zip(count(1)).map(|(kernel, wire)| Requests { kernel, wire });
+    let interrupts = value["interrupts"].as_f64();
     let times = value["used"].as_array().context("a sample without processor times")?;
     let used = times.iter().zip(processes).filter_map(|(time, name)| {
         Some(Used { name, time: Duration::try_from_secs_f64(time.as_f64()?).ok()? })
     });
-    Ok(Sample { row, seconds, requests, used: used.collect() })
+    Ok(Sample { row, seconds, requests, interrupts, used: used.collect() })
 }
 
 #[cfg(test)]
@@ -126,8 +131,13 @@ mod tests {
     fn a_sample_arrives_as_it_was_taken() {
         let used = vec![Used { name: "server", time: Duration::from_millis(250) }];
         for requests in [None, Some(Requests { kernel: 45.0, wire: 0.5 })] {
-            let sample =
-                Sample { row: Row::GrepWarm, seconds: 0.125, requests, used: used.clone() };
+            let sample = Sample {
+                row: Row::GrepWarm,
+                seconds: 0.125,
+                requests,
+                interrupts: requests.map(|requests| requests.wire),
+                used: used.clone(),
+            };
             let text = sample_to_text(&sample);
             assert!(!text.contains('\n'));
             let arrived = sample_of_text(&text, &["server"]).expect("readable");

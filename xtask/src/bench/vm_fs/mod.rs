@@ -9,6 +9,7 @@
 //! | `servers` | osxfs and virtiofsd on the host |
 //! | `line` | how host and guest speak with each other |
 //! | `inside` | runs in the guest, and measures |
+//! | `devices` | interrupts, as the guest counts them |
 //!
 //! ```text
 //! bench vm-fs ◀── virtio-serial ──▶ bench vm-fs-inside ──▶ find, grep, git, npm
@@ -18,6 +19,7 @@
 //!      └─▶ QEMU ◀──────────────────────────────────▶ virtio-9p, virtio-blk
 //! ```
 
+mod devices;
 pub mod inside;
 mod line;
 mod machine;
@@ -92,7 +94,8 @@ pub fn run(options: &Options) -> Result<()> {
              disk is ext4 on `virtio-blk`. Cold means that the caches of the guest and of the host are \
              dropped. `cargo build` is left out: it would measure an emulated compiler; `npm install`, which is mostly \
              an emulated JavaScript machine at work, is measured in the first round only.\n\n\
-             Requests on the wire are counted for osxfs only. Processor time of `osxfs agent` is the \
+             Requests on the wire are counted for osxfs only; interrupts of its device are about as many \
+             as requests for virtiofs and 9p. Processor time of `osxfs agent` is the \
              guest's, emulated; that of 9p, of the local disk and of the guest's kernel is QEMU's and \
              cannot be told apart.",
             machine::version(&qemu),
