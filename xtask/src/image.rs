@@ -28,6 +28,9 @@ const KERNEL: &str = if cfg!(target_arch = "aarch64") {
 } else {
     "linux-image-cloud-amd64"
 };
+/// The same with all drivers.
+const STOCK_KERNEL: &str =
+    if cfg!(target_arch = "aarch64") { "linux-image-arm64" } else { "linux-image-amd64" };
 const BUSYBOX: &str = "busybox-static";
 /// Tells what an image was made of; changes with what this file puts into it.
 const STAMP: &str = "made-of";
@@ -60,26 +63,52 @@ pub fn run() -> Result<()> {
 pub fn build() -> Result<PathBuf> {
     let image = folder();
     let agent = agent::build()?;
-    let files = packages(&image.join("downloads"))?;
-    let made_of = describe(&files, &agent)?;
-    let stamp = image.join(STAMP);
+    let files = packages(KERNEL)?;
+    let built = fs::metadata(&agent)?;
+    let agent_is = format!("osxfs-agent {} {:?}", built.len(), built.modified()?);
+    made(&image, &files, &agent_is, |unpacked| fill(unpacked, &agent, &image))?;
+    Ok(image)
+}
+
+/// Makes, if it is not there, Debian's kernel with all drivers, and an initial file system of busybox and
+/// these modules. Returns the folder.
+pub fn stock(wanted: &[&str]) -> Result<PathBuf> {
+    let image = folder().join("stock");
+    let files = packages(STOCK_KERNEL)?;
+    made(&image, &files, &wanted.join(" "), |unpacked| {
+        let (kernel, release) = kernel_of(unpacked)?;
+        write(&image, "vmlinuz", &fs::read(&kernel)?)?;
+        write(&image, "initrd", &system(unpacked, &release, wanted)?)?;
+        write(&image, "release", release.as_bytes())
+    })?;
+    Ok(image)
+}
+
+/// Fills `image` with what is made of these packages and of something else, unless it is there.
+fn made(
+    image: &Path,
+    files: &[PathBuf],
+    more: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    fs::create_dir_all(image).with_context(|| format!("cannot make {}", image.display()))?;
+    let (made_of, stamp) = (describe(files, more), image.join(STAMP));
     if fs::read_to_string(&stamp).is_ok_and(|before| before == made_of) {
-        return Ok(image);
+        return Ok(());
     }
     // Half an image must not pass for one.
     let _ = fs::remove_file(&stamp);
-    let unpacked = tempfile::tempdir_in(&image).context("no folder to unpack into")?;
-    for file in &files {
+    let unpacked = tempfile::tempdir_in(image).context("no folder to unpack into")?;
+    for file in files {
         execute(Command::new("dpkg-deb").arg("--extract").arg(file).arg(unpacked.path()))?;
     }
-    fill(unpacked.path(), &agent, &image)?;
-    fs::write(&stamp, made_of).with_context(|| format!("cannot write {}", stamp.display()))?;
-    Ok(image)
+    fill(unpacked.path())?;
+    fs::write(&stamp, made_of).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 /// Downloads what an image is made of, so that it can be made later without a network.
 pub fn fetch() -> Result<()> {
-    packages(&folder().join("downloads"))?;
+    packages(KERNEL)?;
     println!("setup: kernel and busybox of the guest: here");
     if services::provide()? {
         println!("setup: a guest with systemd and OpenRC: here");
@@ -93,23 +122,24 @@ pub fn folder() -> PathBuf {
 }
 
 /// The files of the packages.
-fn packages(downloads: &Path) -> Result<Vec<PathBuf>> {
-    fs::create_dir_all(downloads)
+fn packages(kernel: &str) -> Result<Vec<PathBuf>> {
+    let downloads = folder().join("downloads");
+    fs::create_dir_all(&downloads)
         .with_context(|| format!("cannot make {}", downloads.display()))?;
-    [kernel_package()?, BUSYBOX.to_owned()]
+    [kernel_package(kernel)?, BUSYBOX.to_owned()]
         .iter()
-        .map(|package| download(package, downloads))
+        .map(|package| download(package, &downloads))
         .collect()
 }
 
-/// The package that has the kernel itself.
-fn kernel_package() -> Result<String> {
+/// The package that has the kernel itself, which this one depends on.
+fn kernel_package(newest: &str) -> Result<String> {
     ensure!(
         find("apt-get").is_some() && find("dpkg-deb").is_some(),
         "the image is made of Debian's packages, and this system has no apt-get or dpkg-deb: make it on Debian or Ubuntu, or give your own with `osxfs vm run --kernel … --initrd …`"
     );
     let depends = || {
-        let text = output_of(Command::new("apt-cache").args(["depends", KERNEL]))?;
+        let text = output_of(Command::new("apt-cache").args(["depends", newest]))?;
         let names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
         names.map(str::to_owned).find(|name| name.starts_with("linux-image-"))
     };
@@ -117,10 +147,10 @@ fn kernel_package() -> Result<String> {
         return Ok(package);
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("apt knows no package {KERNEL}: run `sudo apt-get update`, then this again");
+        bail!("apt knows no package {newest}: run `sudo apt-get update`, then this again");
     }
     execute(Command::new("apt-get").args(["-qq", "update"]))?;
-    depends().with_context(|| format!("apt knows no package {KERNEL} in its archives"))
+    depends().with_context(|| format!("apt knows no package {newest} in its archives"))
 }
 
 /// The package's file; downloaded if it is not there in the version that the archive has.
@@ -151,14 +181,9 @@ fn download(package: &str, into: &Path) -> Result<PathBuf> {
 }
 
 /// What the image is made of: the names of the packages' files tell their versions.
-fn describe(packages: &[PathBuf], agent: &Path) -> Result<String> {
-    let mut lines = vec![LAYOUT.to_owned()];
-    for file in packages {
-        lines.push(file.file_name().unwrap_or_default().to_string_lossy().into_owned());
-    }
-    let built = fs::metadata(agent)?;
-    lines.push(format!("osxfs-agent {} {:?}", built.len(), built.modified()?));
-    Ok(lines.join("\n"))
+fn describe(packages: &[PathBuf], more: &str) -> String {
+    let names = packages.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy());
+    [LAYOUT.into()].into_iter().chain(names).chain([more.into()]).collect::<Vec<_>>().join("\n")
 }
 
 /// Puts kernel and initial file system into `image`.
@@ -175,20 +200,22 @@ fn fill(packages: &Path, agent: &Path, image: &Path) -> Result<()> {
     }
     archive.file("usr/share/udhcpc/default.script", 0o755, DHCP_SCRIPT.as_bytes());
     add_modules(&mut archive, modules::needed(packages, &release, modules::GUEST)?);
-    let write = |name: &str, bytes: &[u8]| {
-        let path = image.join(name);
-        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
-    };
-    write("vmlinuz", &fs::read(&kernel)?)?;
-    write("initrd", &archive.finish())?;
+    write(image, "vmlinuz", &fs::read(&kernel)?)?;
+    write(image, "initrd", &archive.finish())?;
     if cfg!(target_arch = "x86_64") {
-        write("host-initrd", &host(packages, &release)?)?;
+        write(image, "host-initrd", &system(packages, &release, modules::HOST)?)?;
     }
-    write("release", release.as_bytes())
+    write(image, "release", release.as_bytes())
 }
 
-/// What a host of tests has at first; the rest, also its init, is put behind it by the test.
-fn host(packages: &Path, release: &str) -> Result<Vec<u8>> {
+fn write(image: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = image.join(name);
+    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What a system of tests has at first, such as the host; the rest, also its init, is put behind it by
+/// whoever boots it.
+fn system(packages: &Path, release: &str, wanted: &[&str]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     FOLDERS.iter().for_each(|folder| archive.folder(folder));
     archive.character_device("dev/console", 5, 1);
@@ -196,7 +223,7 @@ fn host(packages: &Path, release: &str) -> Result<Vec<u8>> {
     for (path, text) in HOST_FILES {
         archive.file(path, 0o644, text.as_bytes());
     }
-    add_modules(&mut archive, modules::needed(packages, release, modules::HOST)?);
+    add_modules(&mut archive, modules::needed(packages, release, wanted)?);
     Ok(archive.finish())
 }
 

@@ -6,7 +6,6 @@
 //! At its end it leaves a stamp in [`tools_dir`]; from then on the end-to-end tests treat a
 //! missing tool as a failure instead of skipping (as they do when `CI` is set).
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -70,12 +69,12 @@ const SECOND_RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 const OTHER_RUSTS: &[&str] = &["rustc", "cargo", "rustup", "rust-src"];
 
 /// A program from crates.io.
-struct Crate {
-    name: &'static str,
-    version: &'static str,
-    program: &'static str,
+pub struct Crate {
+    pub name: &'static str,
+    pub version: &'static str,
+    pub program: &'static str,
     /// cargo's profile: `dev` for what builds long and has little to do.
-    profile: &'static str,
+    pub profile: &'static str,
 }
 
 const CRATES: &[Crate] = &[
@@ -243,28 +242,29 @@ fn is_installed(package: &str) -> bool {
 }
 
 fn crates(list: &[Crate]) -> Result<()> {
-    let root = tools_dir();
     for wanted in list {
-        let Crate { name, version, program, .. } = wanted;
-        // cargo records what it installed under a root; ask the record, not the program.
-        let record = std::fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
-        let present = record.contains(&format!("\"{name} {version} "));
-        if present && root.join("bin").join(program).is_file() {
-            println!("setup: {name} {version}: nothing to do");
-            continue;
+        if !provide_crate(wanted)? {
+            println!("setup: {} {}: nothing to do", wanted.name, wanted.version);
         }
-        println!("setup: {name} {version}: building into {}", root.display());
-        install_crate(wanted, &root)?;
     }
     Ok(())
 }
 
-fn install_crate(Crate { name, version, profile, .. }: &Crate, root: &Path) -> Result<()> {
-    let crate_at = format!("{name}@{version}");
+/// Builds it into [`tools_dir`] if it is not there, and tells whether that was so.
+pub fn provide_crate(Crate { name, version, program, profile }: &Crate) -> Result<bool> {
+    let root = tools_dir();
+    // cargo records what it installed under a root; ask the record, not the program.
+    let record = std::fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
+    let present = record.contains(&format!("\"{name} {version} "));
+    if present && root.join("bin").join(program).is_file() {
+        return Ok(false);
+    }
+    println!("setup: {name} {version}: building into {}", root.display());
     let mut install = cargo(["install", "--locked", "--quiet", "--force", "--profile", profile]);
     // Built apart from the workspace: its flags and its target folder are not for these.
-    install.arg("--root").arg(root).arg(crate_at).current_dir("/").env_remove("CARGO_TARGET_DIR");
-    execute(&mut install)
+    install.arg("--root").arg(root).arg(format!("{name}@{version}"));
+    execute(install.current_dir("/").env_remove("CARGO_TARGET_DIR"))?;
+    Ok(true)
 }
 
 /// Installs into `lib/node_modules` of the tools, and their programs beside the crates'.

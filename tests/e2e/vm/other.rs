@@ -141,13 +141,16 @@ impl<'a> Guest<'a> {
 
     fn machine(&self) -> Command {
         let mut command = Command::new(&self.qemu);
-        command.args(["-accel", "tcg", "-cpu", emulated::CPU, "-smp", "2", "-m", "1G"]);
-        command.args(["-object", "memory-backend-memfd,id=memory,size=1G,share=on"]);
-        command.args(["-M", "q35,memory-backend=memory"]);
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args(["-serial", "stdio", "-append", "console=ttyS0 quiet panic=-1 rdinit=/start"]);
-        command.arg("-kernel").arg(self.image.join("vmlinuz"));
-        command.arg("-initrd").arg(self.at("initrd")).arg("-chardev");
+        let (kernel, initrd) = (self.image.join("vmlinuz"), self.at("initrd"));
+        let guest = emulated::Guest {
+            cpu: emulated::CPU,
+            memory: "1G",
+            cmdline: "console=ttyS0 quiet panic=-1 rdinit=/start",
+            kernel: &kernel,
+            initrd: &initrd,
+        };
+        guest.add_to(&mut command);
+        command.arg("-chardev");
         command.arg(format!("socket,id=vsock,path={}", self.at("monitor").display()));
         command.args(["-device", "vhost-user-vsock-pci,chardev=vsock"]);
         command

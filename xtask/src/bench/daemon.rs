@@ -56,21 +56,38 @@ impl Daemon {
         bail!("{name} ended before it was ready: {}", child.wait()?);
     }
 
-    /// Returns when something is mounted at `point`. What it says of its troubles later is dropped:
-    /// whoever uses it meets them.
+    /// Returns when something is mounted at `point`.
     pub fn mounting(name: &'static str, point: &Path, command: &mut Command) -> Result<Self> {
+        let mounted = format!("mounted {}", point.display());
+        Self::until(name, &mounted, command, || is_mounted(point))
+    }
+
+    /// Returns when it listens at the socket of this path.
+    pub fn listening(name: &'static str, socket: &Path, command: &mut Command) -> Result<Self> {
+        let listens = format!("made {}", socket.display());
+        Self::until(name, &listens, command, || socket.exists())
+    }
+
+    /// Returns when it has done what was to be done first. What it says of its troubles later is dropped:
+    /// whoever uses it meets them.
+    fn until(
+        name: &'static str,
+        done: &str,
+        command: &mut Command,
+        is_done: impl Fn() -> bool,
+    ) -> Result<Self> {
         let mut said = tempfile::tempfile()?;
         let mut daemon = Self::beside(name, command.stderr(said.try_clone()?))?;
         let start = Instant::now();
-        while !is_mounted(point) {
+        while !is_done() {
             if let Some(status) = daemon.child.try_wait()? {
                 let mut text = String::new();
                 said.rewind()?;
                 said.read_to_string(&mut text)?;
-                bail!("{name} ended before it had mounted ({status}): {}", text.trim());
+                bail!("{name} ended before it had {done} ({status}): {}", text.trim());
             }
             if start.elapsed() > PROMPT {
-                bail!("{name} has not mounted {} in {PROMPT:?}", point.display());
+                bail!("{name} has not {done} in {PROMPT:?}");
             }
             thread::sleep(LOOK);
         }
@@ -83,9 +100,21 @@ impl Daemon {
         Ok(Self { name, child, _stdout: None })
     }
 
-    /// What it has used up to now.
+    /// What it has used up to now, and what it has started.
     pub fn used(&self) -> Result<Used> {
-        Ok(Used { name: self.name, time: processor_time(self.pid())? })
+        Ok(Used { name: self.name, time: processor_time(self.pid().as_raw_nonzero().get())? })
+    }
+
+    /// Whether it ends by itself.
+    pub fn ends(&mut self) -> Result<bool> {
+        let start = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if start.elapsed() > PROMPT {
+                return Ok(false);
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(true)
     }
 
     pub fn name(&self) -> &'static str {
@@ -114,25 +143,27 @@ pub fn is_mounted(point: &Path) -> bool {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let start = Instant::now();
         _ = rustix::process::kill_process(self.pid(), Signal::TERM);
-        while let Ok(None) = self.child.try_wait() {
-            if start.elapsed() > PROMPT {
-                eprintln!("bench: {} does not end and is killed", self.name);
-                _ = self.child.kill();
-                _ = self.child.wait();
-                return;
-            }
-            thread::sleep(LOOK);
+        if !self.ends().unwrap_or(true) {
+            eprintln!("bench: {} does not end and is killed", self.name);
+            _ = self.child.kill();
+            _ = self.child.wait();
         }
     }
 }
 
-fn processor_time(pid: Pid) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
+/// Of a process and its children.
+pub fn processor_time(pid: i32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may contain anything; `utime` and `stime` are fields 14 and 15.
     let (_, fields) = stat.rsplit_once(')').context("no process state")?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
     let ticks = ticks.sum::<Result<u64, _>>()?;
-    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+    let own =
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
+    let children =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    // One that ends meanwhile has used nothing that matters.
+    let of_child = |pid: &str| pid.parse().ok().and_then(|pid| processor_time(pid).ok());
+    Ok(own + children.split_whitespace().filter_map(of_child).sum::<Duration>())
 }

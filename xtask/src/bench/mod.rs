@@ -9,6 +9,7 @@
 //! | `watcher` | inotify on the mount, and what it is expected to tell |
 //! | `fs` | the benchmark of file operations, beside a local disk and other file systems |
 //! | `growth` | how time and memory grow with the number of files, and requests in flight |
+//! | `vm_fs` | the benchmark of file operations in a guest |
 //! | `vm` | the benchmark of the VM monitor, beside QEMU |
 //! | `share`, `daemon` | the shares that are measured, their processes and processor time |
 //! | `environment`, `stats`, `table` | what every benchmark prints |
@@ -29,6 +30,7 @@ mod stats;
 mod storm;
 mod table;
 mod vm;
+mod vm_fs;
 mod watcher;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +49,11 @@ pub enum Benchmark {
     Growth(growth::Options),
     /// The VM monitor: start, memory, idleness, vsock, beside QEMU on an emulated host
     Vm(vm::Options),
+    /// Time of file operations in a VM, beside virtiofsd and 9p; an emulated guest
+    VmFs(fs::Options),
+    /// What `vm-fs` runs in that guest
+    #[command(hide = true)]
+    VmFsInside(vm_fs::inside::Options),
     /// What `vm` runs in that host
     #[command(hide = true)]
     VmInside(vm::inside::Options),
@@ -58,6 +65,8 @@ pub fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Fs(options) => fs::run(options),
         Benchmark::Growth(options) => growth::run(options),
         Benchmark::Vm(options) => vm::run(options),
+        Benchmark::VmFs(options) => vm_fs::run(options),
+        Benchmark::VmFsInside(options) => vm_fs::inside::run(options),
         Benchmark::VmInside(options) => vm::inside::run(options),
     }
 }

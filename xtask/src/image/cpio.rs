@@ -2,7 +2,9 @@
 //! (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::{fs, io};
 
 const FOLDER: u32 = 0o040_000;
 const DEVICE: u32 = 0o020_000;
@@ -43,6 +45,26 @@ impl Archive {
     pub fn character_device(&mut self, path: &str, major: u32, minor: u32) {
         self.folders_above(path);
         self.entry(path, DEVICE | 0o600, (major, minor), &[]);
+    }
+
+    /// A folder as it is, with everything in it that is a folder, a file or a symbolic link.
+    pub fn tree(&mut self, path: &str, folder: &Path) -> io::Result<()> {
+        let path = path.trim_start_matches('/');
+        self.folder(path);
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let (inside, kind) = (entry.path(), entry.file_type()?);
+            let name = format!("{path}/{}", entry.file_name().to_string_lossy());
+            if kind.is_dir() {
+                self.tree(&name, &inside)?;
+            } else if kind.is_symlink() {
+                self.link(&name, &fs::read_link(&inside)?.to_string_lossy());
+            } else if kind.is_file() {
+                let mode = entry.metadata()?.permissions().mode() & 0o777;
+                self.file(&name, mode, &fs::read(&inside)?);
+            }
+        }
+        Ok(())
     }
 
     /// The whole archive.
@@ -99,7 +121,6 @@ impl Archive {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
     use std::process::{Command, Stdio};
 
     #[test]
@@ -112,6 +133,11 @@ mod tests {
         archive.link("a/link", "b/program");
         archive.folder("a");
         let dir = tempfile::tempdir().expect("a folder");
+        let tree = dir.path().join("tree");
+        std::fs::create_dir_all(tree.join("deep")).expect("folders");
+        std::fs::write(tree.join("deep/file"), "text").expect("a file");
+        std::os::unix::fs::symlink("deep/file", tree.join("link")).expect("a link");
+        archive.tree("/b/tree", &tree).expect("readable");
         let mut unpack = Command::new(busybox)
             .args(["cpio", "-i"])
             .current_dir(dir.path())
@@ -125,6 +151,7 @@ mod tests {
         let mode = std::fs::metadata(at("a/b/program")).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
         assert_eq!(std::fs::read(at("a/text")).expect("a file"), b"");
+        assert_eq!(std::fs::read(at("b/tree/link")).expect("a link"), b"text");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! An emulated machine that is a host with KVM (here for benchmarks, in `tests/e2e/vm/lab.rs` for tests):
 //! QEMU without KVM, a processor with AMD-V, Debian's stock kernel, and in its initial file system what
-//! `cargo xtask image` puts there and whatever is to run.
+//! `cargo xtask image` puts there and whatever is to run. And a machine that is no host but a guest, with
+//! devices that are other programs (vhost-user).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,6 +35,28 @@ pub fn machine(qemu: &Path, image: &Path, initrd: &Path) -> Command {
     command.args(["-serial", "stdio", "-append", CMDLINE]);
     command.arg("-kernel").arg(image.join("vmlinuz")).arg("-initrd").arg(initrd);
     command
+}
+
+/// A guest of two processors whose memory vhost-user devices reach.
+pub struct Guest<'a> {
+    pub cpu: &'a str,
+    pub memory: &'a str,
+    pub cmdline: &'a str,
+    pub kernel: &'a Path,
+    pub initrd: &'a Path,
+}
+
+impl Guest<'_> {
+    /// Makes QEMU's command such a machine; what it says on its serial port is QEMU's output.
+    pub fn add_to(&self, command: &mut Command) {
+        let Self { cpu, memory, cmdline, kernel, initrd } = self;
+        command.args(["-accel", "tcg", "-cpu", cpu, "-smp", "2", "-m", memory, "-object"]);
+        command.arg(format!("memory-backend-memfd,id=memory,size={memory},share=on"));
+        command.args(["-M", "q35,memory-backend=memory"]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.args(["-serial", "stdio", "-append", cmdline]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+    }
 }
 
 /// Puts programs of this machine into `/tools/bin` and their libraries into `/tools/lib`.

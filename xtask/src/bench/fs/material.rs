@@ -47,6 +47,11 @@ impl Sizes {
         Self { directories: 150, large: 512 << 20, random: 32 << 20, singles: 2000 };
     pub const QUICK: Self =
         Self { directories: 20, large: 64 << 20, random: 4 << 20, singles: 300 };
+    /// For a guest with an emulated processor.
+    pub const GUEST: Self =
+        Self { directories: 10, large: 32 << 20, random: 2 << 20, singles: 200 };
+    pub const GUEST_QUICK: Self =
+        Self { directories: 5, large: 16 << 20, random: 1 << 20, singles: 100 };
 
     pub fn files(&self) -> u32 {
         self.directories * FILES
@@ -64,50 +69,50 @@ impl Sizes {
     }
 }
 
-/// Everything, ready to be copied.
+/// What the steps have to know of it.
 pub struct Material {
     pub sizes: Sizes,
-    template: TempDir,
-    npm: PathBuf,
+    /// The cache of npm, so that no network is measured.
+    pub npm_cache: PathBuf,
+    /// The Cargo workspace that the copies were made of, on the local disk.
+    pub cargo: PathBuf,
 }
 
-impl Material {
+/// Everything, ready to be copied.
+pub struct Template {
+    pub material: Material,
+    folder: TempDir,
+}
+
+impl Template {
     /// Makes it below `base`.
     pub fn make(sizes: Sizes, base: &Path) -> Result<Self> {
-        let template = tempfile::Builder::new().prefix("osxfs-bench-template-").tempdir_in(base)?;
-        let material = Self { sizes, npm: npm_packages()?, template };
-        let root = material.template.path();
+        let folder = tempfile::Builder::new().prefix("osxfs-bench-template-").tempdir_in(base)?;
+        let (root, packages) = (folder.path(), npm_packages()?);
         repository(&root.join("repository"), sizes)?;
         let small = root.join("small");
         fs::create_dir(&small)?;
         for number in 0..sizes.singles {
             fs::write(small.join(number.to_string()), text(number, SMALL_SIZE))?;
         }
-        cargo_workspace(&root.join("cargo"))?;
-        fs::create_dir(root.join("npm"))?;
+        let cargo = root.join("cargo");
+        cargo_workspace(&cargo)?;
+        let npm = root.join("npm");
+        fs::create_dir(&npm)?;
         for file in ["package.json", "package-lock.json"] {
-            fs::copy(material.npm.join(file), root.join("npm").join(file))?;
+            fs::copy(packages.join(file), npm.join(file))?;
         }
-        Ok(material)
+        let material = Material { sizes, npm_cache: packages.join("cache"), cargo };
+        Ok(Self { material, folder })
     }
 
     /// Puts a copy into a folder.
     pub fn copy_to(&self, folder: &Path) -> Result<()> {
-        let mut from = self.template.path().as_os_str().to_owned();
+        let mut from = self.folder.path().as_os_str().to_owned();
         from.push("/.");
         execute(Command::new("cp").arg("-a").arg(from).arg(folder))?;
         // The copies are other files: git looks into all of them once.
         execute(&mut git(&folder.join("repository"), &["status", "--short"]))
-    }
-
-    /// The Cargo workspace that the copies were made of, on the local disk.
-    pub fn cargo(&self) -> PathBuf {
-        self.template.path().join("cargo")
-    }
-
-    /// The cache of npm, so that no network is measured.
-    pub fn npm_cache(&self) -> PathBuf {
-        self.npm.join("cache")
     }
 }
 

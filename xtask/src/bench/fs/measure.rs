@@ -9,10 +9,8 @@ use anyhow::{Context, Result};
 
 use super::super::daemon::Used;
 use super::super::stats::{Delays, Spread};
+use super::mounted::{Mounted, Requests};
 use super::rows::Row;
-use super::system::{Requests, Running};
-
-pub const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 
 /// Processes are at rest when they have used nothing for so long; and how long that is waited for.
 const REST: Duration = Duration::from_millis(60);
@@ -26,47 +24,39 @@ const LONG: Duration = Duration::from_secs(1);
 pub struct Sample {
     pub row: Row,
     pub seconds: f64,
-    /// Of osxfs only.
+    /// Of ours only.
     pub requests: Option<Requests>,
+    /// Of the device, in a guest.
+    pub interrupts: Option<f64>,
     /// Of each process that serves the file system, until it is at rest again.
     pub used: Vec<Used>,
 }
 
 /// Measures on one file system, and keeps what it finds.
 pub struct Meter<'a> {
-    running: &'a Running,
+    running: &'a dyn Mounted,
     pub samples: Vec<Sample>,
 }
 
 impl<'a> Meter<'a> {
-    pub fn new(running: &'a Running) -> Self {
+    pub fn new(running: &'a dyn Mounted) -> Self {
         Self { running, samples: Vec::new() }
     }
 
-    pub fn running(&self) -> &'a Running {
+    pub fn running(&self) -> &'a dyn Mounted {
         self.running
     }
 
     /// Everything is on the disk, nothing in memory, and nobody at work.
     pub fn forget_all(&self) -> Result<()> {
         self.rest()?;
-        rustix::fs::sync();
-        fs::write(DROP_CACHES, "3\n").context(DROP_CACHES)?;
+        self.running.forget()?;
         self.rest()
     }
 
     /// Waits until what serves the file system does nothing any more.
     fn rest(&self) -> Result<()> {
-        let start = Instant::now();
-        let mut before = self.processor_time()?;
-        loop {
-            thread::sleep(REST);
-            let now = self.processor_time()?;
-            if now == before || start.elapsed() > PATIENCE {
-                return Ok(());
-            }
-            before = now;
-        }
+        rest(|| self.processor_time())
     }
 
     fn processor_time(&self) -> Result<Duration> {
@@ -132,9 +122,12 @@ impl<'a> Meter<'a> {
     ) -> Result<()> {
         self.rest()?;
         let (requests, used) = (self.running.requests()?, self.running.processor_time()?);
+        let interrupts = self.running.interrupts()?;
         let figures = act()?;
         self.rest()?;
-        let each = |before: u64, after: u64| (after - before) / times as u64;
+        let each = |before: f64, after: f64| (after - before) / times as f64;
+        let interrupts = interrupts.zip(self.running.interrupts()?);
+        let interrupts = interrupts.map(|(before, after)| each(before, after));
         let requests = requests.zip(self.running.requests()?).map(|(before, after)| Requests {
             kernel: each(before.kernel, after.kernel),
             wire: each(before.wire, after.wire),
@@ -146,9 +139,23 @@ impl<'a> Meter<'a> {
         });
         let used: Vec<Used> = used.collect();
         for (&row, seconds) in rows.iter().zip(figures) {
-            self.samples.push(Sample { row, seconds, requests, used: used.clone() });
+            self.samples.push(Sample { row, seconds, requests, interrupts, used: used.clone() });
         }
         Ok(())
+    }
+}
+
+/// Waits until these processes do nothing any more.
+pub fn rest(processor_time: impl Fn() -> Result<Duration>) -> Result<()> {
+    let start = Instant::now();
+    let mut before = processor_time()?;
+    loop {
+        thread::sleep(REST);
+        let now = processor_time()?;
+        if now == before || start.elapsed() > PATIENCE {
+            return Ok(());
+        }
+        before = now;
     }
 }
 

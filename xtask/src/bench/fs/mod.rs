@@ -3,8 +3,10 @@
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `peers` | the other file systems, from the distribution |
-//! | `system` | one file system over a folder of its own |
+//! | `contest` | which file systems are compared, here and in a guest |
+//! | `peers` | the other file systems of this machine, from the distribution |
+//! | `here` | one of them over a folder of its own |
+//! | `mounted` | what a measurement needs of a file system |
 //! | `material` | what is worked on |
 //! | `rows` | what is measured, and what is promised of it |
 //! | `steps` | what is done for the rows |
@@ -13,44 +15,48 @@
 //!
 //! All are mounted at once and do each step in turn, so that whatever disturbs the machine disturbs
 //! all. Before each step everything is written out and the kernel's caches are dropped, those of the
-//! mounts as well; warm rows then warm up what they need.
+//! mounts as well; warm rows then warm up what they need. `bench vm-fs` does the same in a guest.
 
-mod material;
-mod measure;
-mod peers;
+pub mod contest;
+mod here;
+pub mod material;
+pub mod measure;
+pub mod mounted;
+pub mod peers;
 mod plot;
-mod report;
+pub mod report;
 mod results;
-mod rows;
-mod steps;
-mod system;
+pub mod rows;
+pub mod steps;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use self::material::{Material, Sizes};
-use self::measure::Meter;
+use self::contest::{Contest, HERE, System};
+use self::here::Running;
+use self::material::{Sizes, Template};
+use self::measure::{Meter, Sample};
 use self::report::Report;
 use self::results::Results;
 use self::steps::{STEPS, Step};
-use self::system::{Running, System};
 use super::environment::Environment;
 use super::measured_program;
 use crate::command::workspace;
 
+/// What `bench fs` and `bench vm-fs` are told.
 #[derive(clap::Args)]
 pub struct Options {
     /// Measure so often; the figures are medians
     #[arg(long, value_name = "N", default_value_t = 3)]
-    rounds: u32,
+    pub rounds: u32,
     /// Only steps with a row whose name contains this
     #[arg(long, value_name = "FILTER")]
     rows: Option<String>,
     /// Smaller trees and files
     #[arg(long)]
-    quick: bool,
+    pub quick: bool,
     /// Write everything that was measured into this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,97 +71,129 @@ pub struct Options {
     osxfs: Option<PathBuf>,
     /// Where the folders are made: on a disk
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
-    dir: PathBuf,
+    pub dir: PathBuf,
+}
+
+/// What tells the pages of the benchmarks apart.
+pub struct Page {
+    /// Of the files.
+    pub name: &'static str,
+    pub title: &'static str,
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    if !system::may_drop_caches() {
-        bail!("only root can drop the kernel's caches, which the cold rows need; run it as root");
-    }
-    let steps = wanted(options.rows.as_deref())?;
+    let steps = options.steps(|_| true)?;
     let peers = peers::obtain()?;
-    let program = measured_program(options.osxfs.as_deref())?;
+    let program = options.program()?;
     let sizes = if options.quick { Sizes::QUICK } else { Sizes::FULL };
-    let material = Material::make(sizes, &options.dir)?;
-    let systems = System::ALL
-        .into_iter()
-        .map(|system| {
-            let fill = |folder: &Path| material.copy_to(folder);
-            Running::start(system, &options.dir, &program, &peers, fill)
-                .with_context(|| system.name())
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let results = measure(&systems, &material, &steps, options.rounds)?;
+    let template = Template::make(sizes, &options.dir)?;
+    let start = |&system: &System| {
+        let fill = |folder: &Path| template.copy_to(folder);
+        Running::start(system, &options.dir, &program, &peers, fill)
+            .with_context(|| system.name())
+            .map(|running| (system, running))
+    };
+    let systems = HERE.systems.iter().map(start).collect::<Result<Vec<_>>>()?;
+    let results = options.measure(&HERE, &steps, |system, step| {
+        let mut here = systems.iter().filter(|(of, _)| *of == system);
+        let mut meter = Meter::new(here.next().map(|(_, running)| running).expect("started"));
+        let outcome = (step.run)(&mut meter, &template.material);
+        (meter.samples, outcome)
+    })?;
     let report = Report {
         environment: Environment::of(&program, &options.dir),
-        peers: peers.versions,
+        peers: format!(
+            "Peers: {}; sshfs speaks to `sftp-server` over a pair of sockets, without encryption.",
+            peers.versions
+        ),
         sizes: sizes.line(),
         rounds: options.rounds,
         results,
     };
     drop(systems);
-    println!("{report}");
-    write(&report, options)?;
-    let missed = report.missed();
-    if missed > 0 && !options.report_only {
-        bail!("{missed} budgets are missed");
-    }
-    Ok(())
+    options.conclude(&report, &Page { name: "fs", title: "File operations" })
 }
 
-/// The steps with a row whose name contains the filter.
-fn wanted(filter: Option<&str>) -> Result<Vec<&'static Step>> {
-    let filter = filter.unwrap_or_default();
-    let has_it = |step: &&Step| step.rows.iter().any(|row| row.name().contains(filter));
-    let steps: Vec<_> = STEPS.iter().filter(has_it).collect();
-    if steps.is_empty() {
-        bail!("no row's name contains {filter:?}");
+impl Options {
+    /// The program to measure.
+    pub fn program(&self) -> Result<PathBuf> {
+        measured_program(self.osxfs.as_deref())
     }
-    Ok(steps)
-}
 
-/// Every round, every step, every file system; the first one changes from step to step.
-fn measure(
-    systems: &[Running],
-    material: &Material,
-    steps: &[&Step],
-    rounds: u32,
-) -> Result<Results> {
-    let mut results = Results::default();
-    for round in 0..rounds as usize {
-        for (number, step) in steps.iter().enumerate() {
-            let names: Vec<_> = step.rows.iter().map(|row| row.name()).collect();
-            eprintln!("bench: round {} of {rounds}: {}", round + 1, names.join("; "));
-            results.disturbance.push(measure::disturbance()?);
-            for turn in 0..systems.len() {
-                let running = &systems[(turn + round + number) % systems.len()];
-                let mut meter = Meter::new(running);
-                if let Err(error) = (step.run)(&mut meter, material) {
-                    eprintln!("bench: {}: {error:#}", running.system.name());
-                    results.fail(running.system, step.rows, &format!("{error:#}"));
+    /// The possible steps with a row whose name contains the filter.
+    pub fn steps(&self, is_possible: impl Fn(&Step) -> bool) -> Result<Vec<&'static Step>> {
+        if !mounted::may_drop_caches() {
+            bail!(
+                "only root can drop the kernel's caches, which the cold rows need; run it as root"
+            );
+        }
+        let filter = self.rows.as_deref().unwrap_or_default();
+        let has_it = |step: &&Step| step.rows.iter().any(|row| row.name().contains(filter));
+        let steps: Vec<_> = STEPS.iter().filter(|step| is_possible(step)).filter(has_it).collect();
+        if steps.is_empty() {
+            bail!("no row's name contains {filter:?}");
+        }
+        Ok(steps)
+    }
+
+    /// Every round, every step, every file system; the first one changes from step to step.
+    pub fn measure(
+        &self,
+        contest: &'static Contest,
+        steps: &[&'static Step],
+        mut perform: impl FnMut(System, &'static Step) -> (Vec<Sample>, Result<()>),
+    ) -> Result<Results> {
+        let (mut results, rounds) = (Results::new(contest), self.rounds);
+        let systems = contest.systems;
+        for round in 0..rounds as usize {
+            let is_due =
+                |step: &Step| round == 0 || !contest.once.iter().any(|row| step.rows.contains(row));
+            for (number, &step) in steps.iter().enumerate().filter(|(_, step)| is_due(step)) {
+                let names: Vec<_> = step.rows.iter().map(|row| row.name()).collect();
+                eprintln!("bench: round {} of {rounds}: {}", round + 1, names.join("; "));
+                results.disturbance.push(measure::disturbance()?);
+                for turn in 0..systems.len() {
+                    let system = systems[(turn + round + number) % systems.len()];
+                    let (samples, outcome) = perform(system, step);
+                    if let Err(error) = outcome {
+                        eprintln!("bench: {}: {error:#}", system.name());
+                        results.fail(system, step.rows, &format!("{error:#}"));
+                    }
+                    results.add(system, samples);
                 }
-                results.add(running.system, meter.samples);
             }
         }
+        Ok(results)
     }
-    Ok(results)
-}
 
-fn write(report: &Report, options: &Options) -> Result<()> {
-    if let Some(file) = &options.json {
-        let text = serde_json::to_string_pretty(&report.json())?;
-        fs::write(file, text + "\n").with_context(|| file.display().to_string())?;
+    /// Shows and writes the report, and fails on a missed budget.
+    pub fn conclude(&self, report: &Report, page: &Page) -> Result<()> {
+        println!("{report}");
+        self.write(report, page)?;
+        let missed = report.missed();
+        if missed > 0 && !self.report_only {
+            bail!("{missed} budgets are missed");
+        }
+        Ok(())
     }
-    let whole = options.rows.is_none() && !options.quick;
-    let default = || whole.then(|| workspace().join("docs/bench"));
-    let Some(folder) = options.out.clone().or_else(default) else { return Ok(()) };
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let page = format!(
-        "# File operations\n\nWritten by `cargo xtask bench fs`.\n\n\
-         ![Every row, as a multiple of the local disk's time](fs.svg)\n\n{report}"
-    );
-    fs::write(folder.join("fs.md"), page)?;
-    fs::write(folder.join("fs.svg"), plot::svg(&report.results))?;
-    println!("written: {}", folder.join("fs.md").display());
-    Ok(())
+
+    fn write(&self, report: &Report, Page { name, title }: &Page) -> Result<()> {
+        if let Some(file) = &self.json {
+            let text = serde_json::to_string_pretty(&report.json())?;
+            fs::write(file, text + "\n").with_context(|| file.display().to_string())?;
+        }
+        let whole = self.rows.is_none() && !self.quick;
+        let default = || whole.then(|| workspace().join("docs/bench"));
+        let Some(folder) = self.out.clone().or_else(default) else { return Ok(()) };
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let measure = report.results.contest.measures[0].name();
+        let text = format!(
+            "# {title}\n\nWritten by `cargo xtask bench {name}`.\n\n\
+             ![Every row, as a multiple of the time of {measure}]({name}.svg)\n\n{report}"
+        );
+        fs::write(folder.join(format!("{name}.md")), text)?;
+        fs::write(folder.join(format!("{name}.svg")), plot::svg(&report.results))?;
+        println!("written: {}", folder.join(format!("{name}.md")).display());
+        Ok(())
+    }
 }

@@ -1,10 +1,9 @@
-//! The same figures as a picture: of each row the time of every file system as a multiple of the local
-//! disk's, on a logarithmic scale.
+//! The same figures as a picture: of each row the time of every file system as a multiple of one of
+//! them, on a logarithmic scale.
 
 use std::fmt::Write as _;
 
 use super::results::Results;
-use super::system::System;
 
 /// Pixels.
 const WIDTH: f64 = 960.0;
@@ -14,20 +13,14 @@ const TOP: f64 = 64.0;
 const ROW: f64 = 24.0;
 
 /// The scale.
-const LEAST: f64 = 0.5;
-const MARKS: [f64; 9] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
-
-const SHOWN: [(System, &str); 5] = [
-    (System::PassthroughHp, "#4477aa"),
-    (System::Bindfs, "#bbbbbb"),
-    (System::Sshfs, "#ccbb44"),
-    (System::Embedded, "#ee6677"),
-    (System::UnixSocket, "#aa3377"),
-];
+const LEAST: f64 = 0.1;
+const MARKS: [f64; 11] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
 
 /// Draws it as SVG.
 pub fn svg(results: &Results) -> String {
     let rows: Vec<_> = results.rows().collect();
+    let to = results.contest.measures[0];
+    let shown = || results.contest.systems.iter().copied().filter(|&system| system != to);
     let height = TOP + ROW * rows.len() as f64 + 16.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
@@ -40,9 +33,10 @@ pub fn svg(results: &Results) -> String {
             "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{color}\">{text}</text>"
         );
     };
-    text(8.0, 20.0, "start", "#222222", "time, times that of the local disk");
-    for (index, (system, color)) in SHOWN.iter().enumerate() {
-        text(LEFT + 130.0 * index as f64, 20.0, "start", color, &format!("● {}", system.name()));
+    text(8.0, 20.0, "start", "#222222", &format!("time, times that of {}", to.name()));
+    for (index, system) in shown().enumerate() {
+        let name = format!("● {}", system.name());
+        text(LEFT + 130.0 * index as f64, 20.0, "start", system.color(), &name);
     }
     for mark in MARKS {
         text(x(mark), TOP - 12.0, "middle", "#666666", &format!("{mark}"));
@@ -60,9 +54,9 @@ pub fn svg(results: &Results) -> String {
         );
     }
     for (index, &row) in rows.iter().enumerate() {
-        for (system, color) in SHOWN {
-            let Some(ratio) = results.ratio(row, system, System::Local) else { continue };
-            let (x, y) = (x(ratio), y(index));
+        for system in shown() {
+            let Some(ratio) = results.ratio(row, system, to) else { continue };
+            let (x, y, color) = (x(ratio), y(index), system.color());
             _ = writeln!(
                 svg,
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\" fill=\"{color}\" fill-opacity=\"0.85\"/>"

@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 use super::super::environment::Environment;
 use super::super::stats::Spread;
 use super::super::table::{Table, thousands};
+use super::contest::System;
+use super::mounted::Requests;
 use super::results::Results;
-use super::system::System;
+use super::rows::Limit;
 
 /// More than this of the processors used by others is told as a disturbance.
 const DISTURBED: f64 = 0.1;
 
 pub struct Report {
     pub environment: Environment,
+    /// What is compared with what, and how.
     pub peers: String,
     pub sizes: String,
     pub rounds: u32,
@@ -53,18 +56,20 @@ impl Report {
     /// Times with their spread.
     fn times(&self) -> Table {
         let head = ["median (least–most), seconds without a unit"].into_iter();
-        let mut table = Table::new(head.chain(System::ALL.map(System::name)));
+        let systems = self.results.contest.systems;
+        let mut table = Table::new(head.chain(systems.iter().map(|system| system.name())));
         for row in self.results.rows() {
             let cell =
-                |system| self.results.seconds(row, system).map_or_else(|| "failed".into(), spread);
-            table.row([row.name().to_owned()].into_iter().chain(System::ALL.map(cell)));
+                |&system| self.results.seconds(row, system).map_or_else(|| "failed".into(), spread);
+            table.row([row.name().to_owned()].into_iter().chain(systems.iter().map(cell)));
         }
         table
     }
 
     /// How many times as long as on this file system.
     fn ratios(&self, to: System) -> Table {
-        let others = || System::ALL.into_iter().filter(move |&system| system != to);
+        let systems = self.results.contest.systems;
+        let others = || systems.iter().copied().filter(move |&system| system != to);
         let head = [format!("times the figure of {}", to.name())].into_iter();
         let mut table = Table::new(head.chain(others().map(|system| system.name().to_owned())));
         for row in self.results.rows() {
@@ -76,13 +81,14 @@ impl Report {
 
     /// Requests and processor time.
     fn costs(&self) -> Table {
+        let contest = self.results.contest;
         let mut head = vec!["medians of one time".to_owned()];
-        for system in System::OURS {
+        for system in contest.ours {
             head.push(format!("{}: requests of the kernel", system.name()));
             head.push("on the wire".into());
         }
-        let named =
-            |row| System::ALL.into_iter().filter_map(move |system| self.results.cost(row, system));
+        let systems = contest.systems.iter();
+        let named = |row| systems.clone().filter_map(move |&system| self.results.cost(row, system));
         // Whoever failed in one row may have figures in another.
         let mut names: Vec<&str> = Vec::new();
         for (name, _) in self.results.rows().flat_map(named).flat_map(|cost| cost.used) {
@@ -90,17 +96,22 @@ impl Report {
                 names.push(name);
             }
         }
+        let interrupts = |row, &system: &System| self.results.cost(row, system)?.interrupts;
+        let has_any = |of: &&System| self.results.rows().any(|row| interrupts(row, of).is_some());
+        let interrupted: Vec<_> = contest.systems.iter().filter(has_any).collect();
+        head.extend(interrupted.iter().map(|of| format!("{}: interrupts", of.name())));
         head.extend(names.iter().map(|name| format!("`{name}`: CPU s")));
         let mut table = Table::new(head);
         for row in self.results.rows() {
             let mut cells = vec![row.name().to_owned()];
-            for system in System::OURS {
+            for &system in contest.ours {
                 let requests = self.results.cost(row, system).and_then(|cost| cost.requests);
-                let (kernel, wire) = requests.unzip();
-                cells.extend(
-                    [kernel, wire].map(|figure| figure.map_or_else(String::new, thousands)),
-                );
+                let figures = requests.map(|Requests { kernel, wire }| [kernel, wire]);
+                let shown = |figures: [f64; 2]| figures.map(thousands);
+                cells.extend(figures.map_or_else(Default::default, shown));
             }
+            let count = |of: &&System| interrupts(row, of).map_or_else(String::new, thousands);
+            cells.extend(interrupted.iter().map(count));
             let used: Vec<_> = named(row).flat_map(|cost| cost.used).collect();
             cells.extend(names.iter().map(|name| {
                 let found = used.iter().find(|(of, _)| of == name);
@@ -115,12 +126,15 @@ impl Report {
         let mut table = Table::new(["promised", "of", "to", "at most", "found", ""]);
         for verdict in self.results.verdicts() {
             let word = if verdict.held() { "PASS" } else { "MISS" };
-            let budget = verdict.budget;
+            let (to, most) = match verdict.budget.limit {
+                Limit::Times(most, to) => (to.name(), format!("{most:.2}")),
+                Limit::Requests(most) => ("requests on the wire", format!("{most:.0}")),
+            };
             table.row([
                 verdict.row.name().to_owned(),
-                budget.of.name().into(),
-                budget.to.name().into(),
-                format!("{:.1}", budget.ratio),
+                verdict.budget.of.name().into(),
+                to.into(),
+                most,
                 ratio(verdict.found),
                 word.into(),
             ]);
@@ -135,14 +149,15 @@ impl fmt::Display for Report {
         writeln!(f, "{}.\n\n{}\n", environment.line(), self.disturbance())?;
         writeln!(
             f,
-            "Peers: {peers}; sshfs speaks to `sftp-server` over a pair of sockets, without \
-             encryption.\n\n\
+            "{peers}\n\n\
              Rounds: {rounds}; in each every file system does every row, in an order that rotates. \
              {sizes}.\n"
         )?;
         writeln!(f, "## Times\n\n{}", self.times())?;
-        writeln!(f, "## Ratios\n\n{}", self.ratios(System::Local))?;
-        writeln!(f, "{}", self.ratios(System::PassthroughHp))?;
+        writeln!(f, "## Ratios\n")?;
+        for &to in results.contest.measures {
+            writeln!(f, "{}", self.ratios(to))?;
+        }
         writeln!(f, "## Budgets\n\n{}", self.budgets())?;
         writeln!(f, "## Requests and processor time\n\n{}", self.costs())?;
         writeln!(f, "Processor time is counted in hundredths of a second.")?;

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::stats::Spread;
+use super::contest::{Contest, System};
 use super::measure::Sample;
-use super::rows::{Budget, Row};
-use super::system::System;
+use super::mounted::Requests;
+use super::rows::{Budget, Limit, Row};
 
 /// What a row costs osxfs or a peer beside the time; medians.
 pub struct Cost {
-    /// Of the kernel, and on the wire; of osxfs only.
-    pub requests: Option<(f64, f64)>,
+    /// Of ours only.
+    pub requests: Option<Requests>,
+    /// Of the device, in a guest.
+    pub interrupts: Option<f64>,
     /// Seconds of each process.
     pub used: Vec<(&'static str, f64)>,
 }
@@ -27,12 +30,13 @@ pub struct Verdict {
 
 impl Verdict {
     pub fn held(&self) -> bool {
-        self.found.is_some_and(|found| found <= self.budget.ratio)
+        let (Limit::Times(most, _) | Limit::Requests(most)) = self.budget.limit;
+        self.found.is_some_and(|found| found <= most)
     }
 }
 
-#[derive(Default)]
 pub struct Results {
+    pub contest: &'static Contest,
     samples: BTreeMap<(Row, System), Vec<Sample>>,
     failures: BTreeMap<(Row, System), String>,
     /// Shares of the processors that others used, looked at before each step.
@@ -40,6 +44,11 @@ pub struct Results {
 }
 
 impl Results {
+    pub fn new(contest: &'static Contest) -> Self {
+        let (samples, failures, disturbance) = Default::default();
+        Self { contest, samples, failures, disturbance }
+    }
+
     pub fn add(&mut self, system: System, samples: Vec<Sample>) {
         for sample in samples {
             self.samples.entry((sample.row, system)).or_default().push(sample);
@@ -56,7 +65,7 @@ impl Results {
     /// The rows that somebody has a figure of, or has failed.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let seen = |row: &Row| {
-            System::ALL.iter().any(|&system| {
+            self.contest.systems.iter().any(|&system| {
                 let key = (*row, system);
                 self.samples.contains_key(&key) || self.failures.contains_key(&key)
             })
@@ -78,21 +87,29 @@ impl Results {
         Some(of?.median / to?.median.max(1e-9))
     }
 
+    /// On the wire. A row that failed once has none.
+    fn requests(&self, row: Row, system: System) -> Option<f64> {
+        self.seconds(row, system)?;
+        Some(self.cost(row, system)?.requests?.wire)
+    }
+
     pub fn cost(&self, row: Row, system: System) -> Option<Cost> {
         let samples = self.samples.get(&(row, system))?;
         let median = |of: &dyn Fn(&Sample) -> f64| {
             Spread::of(&samples.iter().map(of).collect::<Vec<_>>()).median
         };
         let first = samples.first()?;
-        let requests = first.requests.map(|_| {
-            let kernel = |sample: &Sample| sample.requests.unwrap_or_default().kernel as f64;
-            let wire = |sample: &Sample| sample.requests.unwrap_or_default().wire as f64;
-            (median(&kernel), median(&wire))
+        let of = |sample: &Sample| sample.requests.unwrap_or_default();
+        let requests = first.requests.map(|_| Requests {
+            kernel: median(&|sample| of(sample).kernel),
+            wire: median(&|sample| of(sample).wire),
         });
         let used = first.used.iter().enumerate().map(|(index, used)| {
             (used.name, median(&|sample: &Sample| sample.used[index].time.as_secs_f64()))
         });
-        Some(Cost { requests, used: used.collect() })
+        let of = |sample: &Sample| sample.interrupts.unwrap_or_default();
+        let interrupts = first.interrupts.map(|_| median(&of));
+        Some(Cost { requests, interrupts, used: used.collect() })
     }
 
     pub fn failures(&self) -> impl Iterator<Item = (Row, System, &str)> {
@@ -102,8 +119,11 @@ impl Results {
     /// Of every budget of the rows that were measured.
     pub fn verdicts(&self) -> Vec<Verdict> {
         let of_row = |row: Row| {
-            row.budgets().iter().map(move |&budget| {
-                let found = self.ratio(row, budget.of, budget.to);
+            self.contest.budgets(row).map(move |budget| {
+                let found = match budget.limit {
+                    Limit::Times(_, to) => self.ratio(row, budget.of, to),
+                    Limit::Requests(_) => self.requests(row, budget.of),
+                };
                 Verdict { row, budget, found }
             })
         };
@@ -122,6 +142,7 @@ impl Results {
                     "seconds": sample.seconds, "processor_seconds": used,
                     "kernel_requests": sample.requests.map(|requests| requests.kernel),
                     "wire_requests": sample.requests.map(|requests| requests.wire),
+                    "interrupts": sample.interrupts,
                 })
             };
             json!({
@@ -131,11 +152,14 @@ impl Results {
         };
         let failure = |(row, system, why): (Row, System, &str)| json!({"row": format!("{row:?}"), "system": format!("{system:?}"), "why": why});
         let verdict = |verdict: Verdict| {
-            let Budget { of, ratio, to } = verdict.budget;
+            let Budget { of, limit } = verdict.budget;
+            let (to, most) = match limit {
+                Limit::Times(ratio, to) => (format!("{to:?}"), ratio),
+                Limit::Requests(most) => ("requests on the wire".into(), most),
+            };
             json!({
                 "row": format!("{:?}", verdict.row), "system": format!("{of:?}"),
-                "to": format!("{to:?}"), "at_most": ratio, "found": verdict.found,
-                "held": verdict.held(),
+                "to": to, "at_most": most, "found": verdict.found, "held": verdict.held(),
             })
         };
         json!({
@@ -149,14 +173,15 @@ impl Results {
 
 #[cfg(test)]
 mod tests {
+    use super::super::contest::{HERE, IN_A_GUEST};
     use super::*;
 
     fn sample(row: Row, seconds: f64) -> Sample {
-        Sample { row, seconds, requests: None, used: Vec::new() }
+        Sample { row, seconds, requests: None, interrupts: None, used: Vec::new() }
     }
 
     fn results(ours: f64) -> Results {
-        let mut results = Results::default();
+        let mut results = Results::new(&HERE);
         for seconds in [1.0, 2.0, 9.0] {
             results.add(System::PassthroughHp, vec![sample(Row::Create, seconds)]);
         }
@@ -183,5 +208,21 @@ mod tests {
         results.fail(System::Embedded, &[Row::Create], "it broke");
         assert!(!embedded(&results).held());
         assert!(results.seconds(Row::Create, System::Embedded).is_none());
+    }
+
+    #[test]
+    fn a_promise_of_no_request_is_broken_by_one() {
+        for (wire, held) in [(0.0, true), (1.0 / 7.0, false)] {
+            let mut results = Results::new(&IN_A_GUEST);
+            let requests = Some(Requests { kernel: 5.0, wire });
+            let ours = Sample { requests, ..sample(Row::FindWarm, 1.0) };
+            results.add(System::VirtioSock, vec![ours]);
+            results.add(System::VirtiofsdAuto, vec![sample(Row::FindWarm, 9.0)]);
+            let verdicts = results.verdicts();
+            let of_requests =
+                |verdict: &&Verdict| matches!(verdict.budget.limit, Limit::Requests(_));
+            let verdict = verdicts.iter().find(of_requests).expect("promised");
+            assert_eq!(verdict.held(), held, "{:?}", verdict.found);
+        }
     }
 }

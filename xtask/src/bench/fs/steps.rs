@@ -262,8 +262,8 @@ fn npm(meter: &mut Meter<'_>, material: &Material) -> Result<()> {
     meter.forget_all()?;
     // The program and its cache lie on the local disk, which is not what is measured.
     run(Command::new("npm").arg("--version"), &[0])?;
-    run(Command::new("grep").args(["-rc", "^"]).arg(material.npm_cache()), &[0])?;
-    meter.once(Row::Npm, || run(&mut npm_install(&folder, &material.npm_cache(), true), &[0]))?;
+    run(Command::new("grep").args(["-rc", "^"]).arg(&material.npm_cache), &[0])?;
+    meter.once(Row::Npm, || run(&mut npm_install(&folder, &material.npm_cache, true), &[0]))?;
     ensure!(folder.join("node_modules/webpack/package.json").is_file(), "nothing was installed");
     remove_all(&folder.join("node_modules"))
 }
@@ -274,8 +274,8 @@ fn cargo(meter: &mut Meter<'_>, material: &Material) -> Result<()> {
     remove_all(&target)?;
     meter.forget_all()?;
     // The compiler lies on the local disk, and is not what is measured.
-    remove_all(&material.cargo().join("target"))?;
-    build(&material.cargo())?;
+    remove_all(&material.cargo.join("target"))?;
+    build(&material.cargo)?;
     meter.once(Row::Cargo, || build(&folder))?;
     ensure!(target.join("debug").is_dir(), "nothing was built");
     remove_all(&target)

@@ -1,65 +1,17 @@
-//! The file systems that are measured, each over a folder of its own on the same disk.
+//! The file systems that are measured on this machine, each over a folder of its own on the same disk.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::{Result, bail};
 
 use super::super::daemon::{Daemon, Used};
 use super::super::share::{Shape, Share};
+use super::contest::{HERE, System};
+use super::mounted::{Mounted, Requests, drop_caches};
 use super::peers::Peers;
-use crate::command::output_of;
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum System {
-    /// The folder itself.
-    Local,
-    /// libfuse's fastest example: no wire, a descriptor a file, told of no change.
-    PassthroughHp,
-    Bindfs,
-    /// Over a pair of sockets to `sftp-server`, without encryption.
-    Sshfs,
-    /// `osxfs mount`.
-    Embedded,
-    /// `osxfs serve` and `osxfs agent`.
-    UnixSocket,
-}
-
-impl System {
-    pub const ALL: [Self; 6] = [
-        Self::Local,
-        Self::PassthroughHp,
-        Self::Bindfs,
-        Self::Sshfs,
-        Self::Embedded,
-        Self::UnixSocket,
-    ];
-    pub const OURS: [Self; 2] = [Self::Embedded, Self::UnixSocket];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local disk",
-            Self::PassthroughHp => "passthrough_hp",
-            Self::Bindfs => "bindfs",
-            Self::Sshfs => "sshfs",
-            Self::Embedded => "osxfs embedded",
-            Self::UnixSocket => "osxfs unix socket",
-        }
-    }
-}
-
-/// Requests up to some moment.
-#[derive(Clone, Copy, Default)]
-pub struct Requests {
-    /// Of the kernel to the agent.
-    pub kernel: u64,
-    /// Of the agent to the server.
-    pub wire: u64,
-}
 
 /// A file system that is mounted.
 pub struct Running {
@@ -108,32 +60,31 @@ impl Running {
                     .arg(&mount);
                 share.add(Daemon::mounting("sshfs", &mount, &mut command)?);
             }
+            System::VirtioSock
+            | System::VirtiofsdAuto
+            | System::VirtiofsdAlways
+            | System::NineP => bail!("{} needs a guest", system.name()),
         }
         Ok(Self { system, share, osxfs: osxfs.to_owned() })
     }
+}
 
-    /// Where it is used.
-    pub fn path(&self) -> &Path {
+impl Mounted for Running {
+    fn path(&self) -> &Path {
         self.share.mount_path()
     }
 
-    pub fn processor_time(&self) -> Result<Vec<Used>> {
+    fn processor_time(&self) -> Result<Vec<Used>> {
         self.share.processor_time()
     }
 
-    /// What osxfs has been asked up to now; nothing of the others.
-    pub fn requests(&self) -> Result<Option<Requests>> {
-        if !System::OURS.contains(&self.system) {
-            return Ok(None);
-        }
-        let mut status = Command::new(&self.osxfs);
-        status.args(["status", "--json"]).env("OSXFS_RUNTIME_DIR", self.share.runtime_dir());
-        let text = output_of(&mut status).context("`osxfs status` failed")?;
-        let processes: Vec<Value> = serde_json::from_str(&text)?;
-        let operations = |value: &Value| value["operations"].as_u64();
-        let wire = processes.iter().filter_map(operations).sum();
-        let mounts = processes.iter().filter_map(|process| process["mounts"].as_array()).flatten();
-        Ok(Some(Requests { kernel: mounts.filter_map(operations).sum(), wire }))
+    fn requests(&self) -> Result<Option<Requests>> {
+        let ours = HERE.ours.contains(&self.system);
+        ours.then(|| Requests::of(&self.osxfs, &self.share.runtime_dir())).transpose()
+    }
+
+    fn forget(&self) -> Result<()> {
+        drop_caches()
     }
 }
 
@@ -143,9 +94,4 @@ fn wired(program: &Path, socket: UnixStream) -> Result<Command> {
     let input = OwnedFd::from(socket);
     command.stdout(Stdio::from(input.try_clone()?)).stdin(Stdio::from(input));
     Ok(command)
-}
-
-/// Whether the caches of this machine may be dropped, which the cold rows need.
-pub fn may_drop_caches() -> bool {
-    fs::OpenOptions::new().write(true).open(super::measure::DROP_CACHES).is_ok()
 }
