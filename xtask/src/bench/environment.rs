@@ -7,6 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use super::wake::Wake;
 use crate::command::{output_of, workspace};
 
 pub struct Environment {
@@ -15,6 +16,7 @@ pub struct Environment {
     processor: String,
     file_system: String,
     osxfs: String,
+    wake: Option<Wake>,
 }
 
 impl Environment {
@@ -35,13 +37,15 @@ impl Environment {
             .and_then(|types| Some(types.lines().last()?.to_owned()))
             .unwrap_or_else(unknown),
             osxfs: format!("{version} ({commit})"),
+            wake: Wake::measure().ok(),
         }
     }
 
     pub fn line(&self) -> String {
-        let Self { kernel, cores, processor, file_system, osxfs } = self;
+        let Self { kernel, cores, processor, file_system, osxfs, wake } = self;
+        let wake = wake.as_ref().map(|wake| format!("; {}", wake.line())).unwrap_or_default();
         format!(
-            "{osxfs}, Linux {kernel}, {cores} cores of {processor}, host folder on {file_system}"
+            "{osxfs}, Linux {kernel}, {cores} cores of {processor}, host folder on {file_system}{wake}"
         )
     }
 

@@ -12,7 +12,7 @@
 //! | `vm_fs` | the benchmark of file operations in a guest |
 //! | `vm` | the benchmark of the VM monitor, beside QEMU |
 //! | `share`, `daemon` | the shares that are measured, their processes and processor time |
-//! | `environment`, `stats`, `table` | what every benchmark prints |
+//! | `environment`, `wake`, `stats`, `table` | what every benchmark prints |
 //!
 //! Every figure is the median of several runs. The machine is shared by all that takes part: whoever
 //! writes on the host, the server, the agent and the watcher.
@@ -31,6 +31,7 @@ mod storm;
 mod table;
 mod vm;
 mod vm_fs;
+mod wake;
 mod watcher;
 
 use std::path::{Path, PathBuf};
