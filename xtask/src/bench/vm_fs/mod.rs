@@ -83,9 +83,8 @@ pub fn run(options: &Options) -> Result<()> {
         environment: Environment::of(&program, &options.dir),
         peers: format!(
             "**Everything runs in one guest whose processor is emulated** ({}, without KVM, {}): what \
-             the guest computes costs ten to twenty times as much as on a processor, what the servers on \
-             the host do costs what it costs everywhere, and leaving the guest costs little. The ratios \
-             mean something, the absolute times do not.\n\n\
+             the guest computes costs many times as much as on a processor, and what the servers on the \
+             host do costs what it costs everywhere. The ratios mean something, the absolute times do not.\n\n\
              Guest: Debian's kernel {kernel}, programs and the cache of npm in memory. All file systems \
              are mounted at once, each over a folder of its own on the host's disk: osxfs by \
              `osxfs vsock --vhost-user` and `osxfs agent`; virtiofsd {} by `vhost-user-fs-pci` with `--cache auto` \
