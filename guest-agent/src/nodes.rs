@@ -137,17 +137,15 @@ impl NodeTable {
     /// The same where it may have been so before a change that is on its way here, or delivered: a
     /// directory that has a place keeps it, for what is told of the directory finds it by that.
     pub fn found_late(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
-        let table = &mut *self.table.lock();
-        let index = table.meet(entry);
-        let keeps = |index: u32| {
-            let node = table.at(index);
-            node.is_some_and(|node| node.is_dir() && node.parent != LocalId::NONE)
-        };
-        if !keeps(index) && !table.named(parent, name).is_some_and(keeps) {
-            table.place(index, parent, name);
-        }
-        table.add(index, 1);
-        table.id(index)
+        self.found_so(entry, |table, index| {
+            let keeps = |index: u32| {
+                let node = table.at(index);
+                node.is_some_and(|node| node.is_dir() && node.parent != LocalId::NONE)
+            };
+            if !keeps(index) && !table.named(parent, name).is_some_and(keeps) {
+                table.place(index, parent, name);
+            }
+        })
     }
 
     /// The same where the guest has just made what is there, or a new name of it.
@@ -162,20 +160,23 @@ impl NodeTable {
 
     /// The same for what was there before the guest put something else in its place, if it did.
     pub fn found_before(&self, parent: LocalId, name: &[u8], entry: &Entry) -> LocalId {
-        let table = &mut *self.table.lock();
-        let index = table.meet(entry);
-        let there = table.named(parent, name).and_then(|there| table.at(there));
-        if !there.is_some_and(|node| node.put) {
-            table.place(index, parent, name);
-        }
-        table.add(index, 1);
-        table.id(index)
+        self.found_so(entry, |table, index| {
+            let there = table.named(parent, name).and_then(|there| table.at(there));
+            if !there.is_some_and(|node| node.put) {
+                table.place(index, parent, name);
+            }
+        })
     }
 
     /// The same for a file that has no name.
     pub fn found_unnamed(&self, entry: &Entry) -> LocalId {
+        self.found_so(entry, |_, _| {})
+    }
+
+    fn found_so(&self, entry: &Entry, place: impl FnOnce(&mut Table, u32)) -> LocalId {
         let table = &mut *self.table.lock();
         let index = table.meet(entry);
+        place(table, index);
         table.add(index, 1);
         table.id(index)
     }
