@@ -12,7 +12,7 @@ use super::reply::Answer;
 use super::request::{Operation, Request};
 use crate::nodes::LocalId;
 use parking_lot::RwLock;
-use protocol::Changes;
+use protocol::{Changes, NodeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -51,7 +51,17 @@ pub trait ChangeSink: Send + Sync {
 pub trait ActuatorView: Send + Sync {
     /// The answer to a request of the actuator thread `request.header.pid`, or nothing to let it go
     /// to the server. Called on a FUSE thread: must not wait.
-    fn intercept(&self, request: &Request<'_>) -> Option<Answer<'static>>;
+    fn intercept(&self, request: &Request<'_>) -> Option<Intercepted>;
+}
+
+/// What an actuator is answered.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Intercepted {
+    /// The answer.
+    pub answer: Answer<'static>,
+    /// A file that others may have been told of since the change which the answer tells: its
+    /// attributes are to be [asked for anew](super::renew).
+    pub renewed: Option<NodeId>,
 }
 
 /// The registered threads. A request of any other costs one atomic load.
@@ -79,10 +89,10 @@ impl Actuators {
     }
 
     /// What the view of the asking thread answers, if it has one that answers.
-    pub fn intercept(&self, request: &Request<'_>) -> Option<Answer<'static>> {
+    pub fn intercept(&self, request: &Request<'_>) -> Option<Intercepted> {
         // The kernel closes in its own time and in nobody's name.
         if let Operation::Release { handle: ACTUATOR_FH } = request.operation {
-            return Some(Answer::Done);
+            return Some(Intercepted { answer: Answer::Done, renewed: None });
         }
         if self.count.load(Ordering::Acquire) == 0 {
             return None;

@@ -14,6 +14,7 @@ pub mod device;
 pub mod init;
 mod look_ahead;
 pub mod operation;
+mod renew;
 pub mod reply;
 pub mod request;
 pub mod session;

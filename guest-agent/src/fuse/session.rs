@@ -7,7 +7,7 @@
 //! Lock order: none of the session's locks is held while another is taken, nor across I/O.
 
 use super::abi::{self, InitFlags};
-use super::actuator::{Actuators, ChangeSink};
+use super::actuator::{Actuators, ChangeSink, Intercepted};
 use super::device::{Device, Incoming};
 use super::init::{self, Negotiated};
 use super::operation::{BufferPool, Pending, RequestBytes};
@@ -298,7 +298,7 @@ impl Session {
                 Ok(Incoming::Request(len)) => {
                     let bytes = buffer.as_slice().get(..len).unwrap_or_default();
                     match Request::parse(bytes, self.dialect()) {
-                        Ok(request) if self.serve_here(&request) => {}
+                        Ok(request) if self.serve_here(&request, bytes) => {}
                         Ok(_) => {
                             self.counters.operations.add(1);
                             self.active.ring();
@@ -329,7 +329,7 @@ impl Session {
     }
 
     /// Serves what needs no server. Tells whether it did.
-    fn serve_here(&self, request: &Request<'_>) -> bool {
+    fn serve_here(self: &Arc<Self>, request: &Request<'_>, bytes: &[u8]) -> bool {
         match &request.operation {
             Operation::Forget { count } => self.forget(request.node(), *count),
             Operation::BatchForget { items } => {
@@ -339,9 +339,13 @@ impl Session {
             Operation::Init { init, flags2 } => self.init(request, init, *flags2),
             Operation::Destroy => self.answer(request, &Answer::Done),
             _ => {
-                let Some(answer) = self.actuators.intercept(request) else { return false };
+                let Some(intercepted) = self.actuators.intercept(request) else { return false };
+                let Intercepted { answer, renewed } = intercepted;
                 self.counters.injected_requests.add(1);
-                self.reply(request, &answer);
+                match renewed {
+                    Some(node) => self.answer_renewed(bytes, answer, node),
+                    None => self.reply(request, &answer),
+                }
             }
         }
         true
@@ -505,7 +509,8 @@ impl Session {
         self.reply(request, answer);
     }
 
-    fn reply(&self, request: &Request<'_>, answer: &Answer<'_>) {
+    /// Answers the kernel.
+    pub(super) fn reply(&self, request: &Request<'_>, answer: &Answer<'_>) {
         if !request.wants_answer() {
             return;
         }

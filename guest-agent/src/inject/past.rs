@@ -11,13 +11,13 @@
 
 use super::scene::{Deed, ELSEWHERE, ELSEWHERE_NAME, MADE_UP, Scene, What, elsewhere};
 use crate::fuse::abi::{self, FopenFlags};
-use crate::fuse::actuator::{ACTUATOR_FH, ActuatorView};
+use crate::fuse::actuator::{ACTUATOR_FH, ActuatorView, Intercepted};
 use crate::fuse::reply::{self, Answer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::fuse::session::Session;
 use crate::nodes::LocalId;
 use parking_lot::Mutex;
-use protocol::{Attr, AttrReply, Entry, Errno, Validity, mode};
+use protocol::{Attr, AttrReply, Entry, Errno, NodeId, Validity, mode};
 use std::sync::{Arc, Weak};
 
 /// The view of one actuator thread. Its locks are held for no I/O but a notice about attributes,
@@ -74,29 +74,42 @@ impl Past {
 }
 
 impl ActuatorView for Past {
-    fn intercept(&self, request: &Request<'_>) -> Option<Answer<'static>> {
+    fn intercept(&self, request: &Request<'_>) -> Option<Intercepted> {
         let session = self.session.upgrade()?;
         let mut scene = self.scene.lock();
         let scene = scene.as_mut()?;
+        let answer = self.answer(&session, scene, request)?;
+        let renewed = renewed(&session, scene, request, &answer);
+        Some(Intercepted { answer, renewed })
+    }
+}
+
+impl Past {
+    fn answer(
+        &self,
+        session: &Session,
+        scene: &mut Scene,
+        request: &Request<'_>,
+    ) -> Option<Answer<'static>> {
         let node = request.node();
         match &request.operation {
             Op::Lookup { name } => {
-                self.cover(&session, scene, node, name.as_bytes());
-                lookup(&session, scene, node, name.as_bytes())
+                self.cover(session, scene, node, name.as_bytes());
+                lookup(session, scene, node, name.as_bytes())
             }
             Op::MkNod { name, .. } | Op::MkDir { name, .. } | Op::SymLink { name, .. } => {
-                Some(make(&session, scene, node, name.as_bytes()))
+                Some(make(session, scene, node, name.as_bytes()))
             }
             Op::Unlink { name } | Op::RmDir { name } => {
                 let wanted =
                     scene.deed == Deed::Remove && scene.index(node, name.as_bytes()) == Some(0);
-                Some(done(&session, scene, wanted))
+                Some(done(session, scene, wanted))
             }
             Op::Rename { name, new_parent, new_name, .. } => {
                 let wanted = scene.deed == Deed::Rename
                     && scene.index(node, name.as_bytes()) == Some(0)
                     && scene.index(*new_parent, new_name.as_bytes()) == Some(1);
-                Some(done(&session, scene, wanted))
+                Some(done(session, scene, wanted))
             }
             Op::Open { .. } => Some(open(scene, node)),
             Op::SetAttr { .. } => Some(match scene.is_object(node) {
@@ -110,7 +123,7 @@ impl ActuatorView for Past {
                 Some(attr) => Some(Answer::Attr(reply::attr_out(&attr))),
                 None => match scene.made_up_attr(node) {
                     Some(attr) => Some(Answer::Attr(reply::attr_out(&lasting(node, attr)))),
-                    None => void_attributes(&session, LocalId(node)),
+                    None => void_attributes(session, LocalId(node)),
                 },
             },
             Op::Statx { .. } => scene
@@ -119,8 +132,8 @@ impl ActuatorView for Past {
                 .map(|attr| reply::statx(&attr)),
             Op::GetXattr { .. } if node & MADE_UP != 0 => Some(Answer::Error(Errno::ENODATA)),
             Op::GetXattr { name, .. } if name.as_bytes().starts_with(b"system.posix_acl_") => {
-                is_directory(&session, LocalId(node)).then(|| {
-                    make_void(&session, LocalId(node));
+                is_directory(session, LocalId(node)).then(|| {
+                    make_void(session, LocalId(node));
                     Answer::Error(Errno::ENODATA)
                 })
             }
@@ -131,7 +144,7 @@ impl ActuatorView for Past {
             Op::Flush { handle: ACTUATOR_FH, .. } | Op::Fsync { handle: ACTUATOR_FH, .. } => {
                 Some(Answer::Done)
             }
-            Op::Link { name, .. } => Some(make(&session, scene, node, name.as_bytes())),
+            Op::Link { name, .. } => Some(make(session, scene, node, name.as_bytes())),
             Op::Create { name, .. } => Some(create(scene, node, name.as_bytes())),
             Op::TmpFile { .. }
             | Op::Write { .. }
@@ -146,6 +159,24 @@ impl ActuatorView for Past {
 }
 
 const REFUSED: Answer<'static> = Answer::Error(Errno::EIO);
+
+/// The file of which an answer says what it is like now, if the kernel may know better.
+fn renewed(
+    session: &Session,
+    scene: &Scene,
+    request: &Request<'_>,
+    answer: &Answer<'_>,
+) -> Option<NodeId> {
+    // An entry has been counted as a lookup.
+    let (local, counted) = match answer {
+        Answer::Entry(entry) => (LocalId(entry.nodeid), 1),
+        Answer::Attr(_) | Answer::Statx(_) => (LocalId(request.node()), 0),
+        _ => return None,
+    };
+    let known = session.nodes.known(local).filter(|_| scene.tells_present(local))?;
+    let is_file = known.mode & mode::IFMT == mode::IFREG;
+    session.nodes.resolve(local).ok().filter(|_| is_file && known.lookups > counted)
+}
 
 fn done(session: &Session, scene: &mut Scene, wanted: bool) -> Answer<'static> {
     if !wanted {
@@ -255,6 +286,9 @@ fn make(session: &Session, scene: &mut Scene, parent: u64, name: &[u8]) -> Answe
         Some(entry) => {
             scene.acted = true;
             let local = session.nodes.found(LocalId(parent), name, &entry);
+            if let Some(shown) = scene.names.first_mut() {
+                shown.what = What::Now { local, entry };
+            }
             Answer::Entry(reply::entry(local.0, &brief(&entry)))
         }
         None => REFUSED,

@@ -198,6 +198,12 @@ impl Scene {
         self.names.iter().find_map(of_name)
     }
 
+    /// Whether what is said of this node is what it is like now, as the change tells.
+    pub fn tells_present(&self, node: LocalId) -> bool {
+        let is_now = |shown: &Shown| matches!(shown.what, What::Now { local, .. } if local == node);
+        self.object.is_some_and(|(local, _)| local == node) || self.names.iter().any(is_now)
+    }
+
     /// The present attributes, if this is the object.
     pub fn is_object(&self, node: u64) -> Option<AttrReply> {
         self.object.filter(|(local, _)| local.0 == node).map(|(_, reply)| reply)

@@ -33,7 +33,7 @@ impl AsFd for Dir {
 /// Where a descriptor of an object comes from.
 pub(super) enum Held {
     Anchor(OwnedFd),
-    /// A directory, or what the guest removed.
+    /// A directory, or what the guest removed or has just found.
     Dir(Arc<OwnedFd>),
     Open(Handle),
 }
@@ -96,6 +96,8 @@ struct Known {
     open: Option<Handle>,
     /// A descriptor from when the guest removed it.
     kept: Option<Arc<OwnedFd>>,
+    /// And from when it found it.
+    found: Option<Arc<OwnedFd>>,
 }
 
 impl Session {
@@ -109,6 +111,7 @@ impl Session {
             root: root.node,
             open: state.handles.of_node(node),
             kept: state.kept.get(node),
+            found: state.found.get(node),
         })
     }
 
@@ -273,7 +276,13 @@ impl Session {
             let stat = os::stat(fd.as_fd())?;
             return Ok(Found { held: Held::Dir(fd), stat, export: known.export, place: None });
         }
-        // Unlinked and open: it is nowhere else.
+        // What has no name any more is nowhere else.
+        if let Some(fd) = known.found {
+            let stat = os::stat(fd.as_fd())?;
+            if stat.nlink == 0 {
+                return Ok(Found { held: Held::Dir(fd), stat, export: known.export, place: None });
+            }
+        }
         let open = known.open.ok_or(Errno::ESTALE)?;
         let Handle::File(file) = &open else { return Err(Errno::ESTALE) };
         let stat = os::stat(file.fd.as_fd())?;

@@ -25,6 +25,7 @@ impl Session {
             match self.stat_name(&dir, name.as_bytes())? {
                 Some(stat) => {
                     if let Some(entry) = self.entry_seen(&dir, name.as_bytes(), &stat, glance)? {
+                        self.keep_new(&dir, name.as_bytes(), &stat, entry.node);
                         return Ok(Ok(entry));
                     }
                 }

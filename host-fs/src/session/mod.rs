@@ -73,6 +73,8 @@ struct State {
     handles: HandleTable,
     attachments: Vec<Option<Root>>,
     kept: kept::KeptTable,
+    /// Found, and perhaps about to be opened.
+    found: kept::KeptTable,
 }
 
 /// An attachment.
@@ -166,7 +168,8 @@ impl Session {
             slot.and_then(Option::take).ok_or(Errno::EINVAL)?;
             state.nodes.detach(attachment.0);
             let nodes = &state.nodes;
-            let kept = state.kept.take_if(|node| nodes.get(node).is_err());
+            let gone = |node| nodes.get(node).is_err();
+            let kept = (state.kept.take_if(gone), state.found.take_if(gone));
             (state.handles.remove_all(Some(attachment.0)), kept)
         };
         drop(kept);
@@ -186,9 +189,9 @@ impl Session {
 
     fn forget(&self, node: NodeId, count: u64) {
         let (void, kept) = {
-            let mut state = self.state.lock();
+            let state = &mut *self.state.lock();
             let void = state.nodes.forget(node, count);
-            (void, if void { state.kept.remove(node) } else { None })
+            (void, void.then(|| (state.kept.remove(node), state.found.remove(node))))
         };
         drop(kept);
         if void {

@@ -54,6 +54,7 @@ impl Session {
         let act = Act::Remove { at: Place { parent, name }, is_dir };
         self.observer().will(&act);
         let kept = self.last_look(&dir, name.as_bytes(), &stat, node);
+        drop(node.and_then(|node| self.state.lock().found.remove(node)));
         let result = match is_dir {
             true => os::remove_dir(dir.as_fd(), name.as_bytes()),
             false => os::unlink(dir.as_fd(), name.as_bytes()),

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::inotify::ReadFlags;
@@ -29,6 +30,8 @@ on_each_shape!(together:
     a_truncated_file_is_read_anew,
     an_appended_file_is_read_anew,
     a_replaced_file_is_read_anew,
+    a_file_that_is_being_replaced_is_never_read_in_part,
+    a_file_that_grows_is_never_read_shorter,
     a_retargeted_symlink_is_read_anew,
     a_name_that_changes_case_is_read_anew,
     in_consistent_mode_nobody_waits_for_an_event,
@@ -239,6 +242,74 @@ fn a_retargeted_symlink_is_read_anew(shape: Shape) {
         let length = fs::symlink_metadata(&guest).expect("lstat").len();
         assert_eq!(length, target.len() as u64, "round {round}");
     }
+}
+
+/// Whoever does not wait for an event finds one of the contents that the name has led to, and none
+/// that is older than what it has found before.
+fn a_file_that_is_being_replaced_is_never_read_in_part(shape: Shape) {
+    let Held { share, .. } = Held::new(shape, &replacement(0));
+    let (host, saved) = (share.host().join("file"), share.host().join("saved"));
+    let guest = share.mount().join("file");
+    thread::scope(|scope| {
+        let replacing = scope.spawn(|| {
+            for round in 1..=REPLACEMENTS {
+                fs::write(&saved, replacement(round)).expect("a file");
+                fs::rename(&saved, &host).expect("a rename");
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let mut found = 0;
+        let mut read = || {
+            let content = fs::read(&guest).expect("the file");
+            let round = content.get(..8).and_then(|round| str::from_utf8(round).ok()?.parse().ok());
+            let round = round.unwrap_or_default();
+            same(round, &format!("content behind round {found}"), &content, &replacement(round));
+            assert!(round >= found, "round {round} is read behind round {found}");
+            found = round;
+            found
+        };
+        while !replacing.is_finished() {
+            read();
+        }
+        replacing.join().expect("the host");
+        eventually("the last one is read", PROMPT, || read() == REPLACEMENTS);
+    });
+}
+
+/// And of a log never less than before.
+fn a_file_that_grows_is_never_read_shorter(shape: Shape) {
+    let Held { share, .. } = Held::new(shape, b"");
+    let (host, guest) = (share.host().join("file"), share.mount().join("file"));
+    let line = |round: usize| format!("{round:08}\n");
+    thread::scope(|scope| {
+        let growing = scope.spawn(|| {
+            let mut log = OpenOptions::new().append(true).open(&host).expect("the file");
+            for round in 0..REPLACEMENTS {
+                log.write_all(line(round).as_bytes()).expect("a write");
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let mut found = 0;
+        let mut read = || {
+            let content = fs::read(&guest).expect("the file");
+            let lines = content.len() / line(0).len();
+            let expected: String = (0..lines).map(line).collect();
+            same(lines, "content", &content, expected.as_bytes());
+            assert!(lines >= found, "{lines} lines are read behind {found}");
+            found = lines;
+            found
+        };
+        while !growing.is_finished() {
+            read();
+        }
+        growing.join().expect("the host");
+        eventually("all of it is read", PROMPT, || read() == REPLACEMENTS);
+    });
+}
+
+/// Its number, many times.
+fn replacement(round: usize) -> Vec<u8> {
+    format!("{round:08}").repeat(250 + round % 250).into_bytes()
 }
 
 fn a_name_that_changes_case_is_read_anew(shape: Shape) {

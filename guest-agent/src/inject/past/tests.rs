@@ -12,6 +12,10 @@ fn session() -> Arc<Session> {
 }
 
 fn ask(past: &Past, opcode: u32, node: u64, body: &[u8]) -> Option<Answer<'static>> {
+    intercept(past, opcode, node, body).map(|intercepted| intercepted.answer)
+}
+
+fn intercept(past: &Past, opcode: u32, node: u64, body: &[u8]) -> Option<Intercepted> {
     let len = (size_of::<abi::InHeader>() + body.len()) as u32;
     let header = abi::InHeader { len, opcode, unique: 2, nodeid: node, ..Default::default() };
     let bytes = [header.as_bytes(), body].concat();
@@ -44,6 +48,28 @@ fn a_file_to_be_created_is_absent_and_then_the_real_one() {
     assert!(matches!(made, Some(Answer::Entry(entry)) if entry.attr.ino == 7), "{made:?}");
     assert_eq!(past.leave(), (true, None));
     assert!(session.nodes.child(LocalId(NODE), b"f").is_some());
+}
+
+#[test]
+fn a_file_that_the_kernel_knows_already_is_asked_for_anew() {
+    let session = session();
+    let past = Past::new(&session);
+    let make = |name: &[u8]| {
+        past.enter(creation());
+        let made = intercept(&past, abi::opcode::MKNOD, NODE, &mknod(name)).unwrap();
+        past.leave();
+        made.renewed
+    };
+    assert_eq!(make(b"f"), None);
+    assert_eq!(make(b"other"), None, "a refusal");
+    assert_eq!(make(b"f"), Some(made().node));
+    let local = session.nodes.local(made().node).unwrap();
+    let attr = protocol::AttrReply { attr: made().attr, attr_ms: 0 };
+    let touch = Scene { object: Some((local, attr)), ..Scene::of(Deed::Touch, Vec::new()) };
+    past.enter(touch);
+    let set = abi::SetattrIn::default();
+    let touched = intercept(&past, abi::opcode::SETATTR, local.0, set.as_bytes()).unwrap();
+    assert_eq!(touched.renewed, Some(made().node));
 }
 
 #[test]

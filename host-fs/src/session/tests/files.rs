@@ -1,10 +1,15 @@
 //! Files: what a guest does arrives, and what is unlinked, linked or renamed stays itself.
 
-use crate::test_utils::{Host, Test, name};
+use crate::test_utils::{Guest, Host, Test, name};
 use protocol::{Errno, OpenFlags, RenameFlags, Request, SetAttr, SetAttrMask, mode};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 const RW: OpenFlags = OpenFlags::RDWR;
+
+/// What the guest has found before others, or a while ago, is not kept.
+fn forget_found(guest: &Guest) {
+    drop(std::mem::take(&mut guest.session.state.lock().found));
+}
 
 #[test]
 fn what_is_written_is_on_the_host_when_the_call_returns() -> Test {
@@ -153,6 +158,7 @@ fn a_new_file_with_an_old_inode_number_is_another_node() -> Test {
         std::fs::write(host.path("file"), format!("{round}"))?;
         let old = guest.lookup(guest.root, "file")?;
         std::fs::remove_file(host.path("file"))?;
+        forget_found(&guest);
         std::fs::write(host.path("file"), "new")?;
         let new = guest.lookup(guest.root, "file")?;
         reused += u32::from(old.attr.ino == new.attr.ino);
@@ -233,7 +239,43 @@ fn renames_replace_exchange_and_refuse() -> Test {
     assert!(guest.attr(a).is_ok() && guest.attr(b).is_ok());
     rename("a", "b", RenameFlags::empty())?;
     assert_eq!(guest.walk("b")?.node, b);
+    assert_eq!(guest.attr(a)?.nlink, 0);
+    forget_found(&guest);
     assert_eq!(guest.attr(a), Err(Errno::ESTALE));
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_replaced_when_it_was_found_is_opened() -> Test {
+    let host = Host::new();
+    let replace = |round: u32| {
+        std::fs::write(host.path("saved"), round.to_string())?;
+        std::fs::rename(host.path("saved"), host.path("file"))
+    };
+    let guest = host.guest();
+    replace(0)?;
+    for round in 0..50 {
+        let found = guest.lookup(guest.root, "file")?;
+        replace(round + 1)?;
+        assert_eq!(guest.attr(found.node)?.nlink, 0);
+        let handle = guest.open(found.node, OpenFlags::empty())?;
+        assert_eq!(guest.read(handle, 0, 99)?, round.to_string().as_bytes());
+        guest.close(handle);
+    }
+    assert!(guest.session.state.lock().found.len() < 50);
+    // What the guest removes itself is gone, and so is its space.
+    let found = guest.lookup(guest.root, "file")?;
+    guest.done(&Request::Unlink { parent: guest.root, name: name("file") })?;
+    assert_eq!(guest.attr(found.node), Err(Errno::ESTALE));
+    // Large files are not kept, and what was moved away from the export is not given.
+    std::fs::write(host.path("file"), vec![0; (1 << 20) + 1])?;
+    let found = guest.lookup(guest.root, "file")?;
+    std::fs::remove_file(host.path("file"))?;
+    assert_eq!(guest.open(found.node, OpenFlags::empty()), Err(Errno::ESTALE));
+    std::fs::write(host.path("file"), "x")?;
+    let found = guest.lookup(guest.root, "file")?;
+    std::fs::rename(host.path("file"), host.dir.path().join("out"))?;
+    assert_eq!(guest.open(found.node, OpenFlags::empty()), Err(Errno::ESTALE));
     Ok(())
 }
 
