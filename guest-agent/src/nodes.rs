@@ -155,6 +155,7 @@ impl NodeTable {
         if let Some(node) = table.at_mut(index) {
             node.put = true;
         }
+        table.relist(parent);
         table.id(index)
     }
 
@@ -364,7 +365,7 @@ impl NodeTable {
         }
     }
 
-    /// The kernel is about to drop its pages of a file, or the listing of a directory.
+    /// The kernel drops its pages of a file, or the listing of a directory.
     pub fn note_dropped(&self, local: LocalId) {
         self.table.lock().relist(local);
     }
@@ -391,7 +392,7 @@ impl NodeTable {
     pub fn note_listed(&self, local: LocalId) {
         if let Some(node) = self.table.lock().get_mut(local) {
             node.cached_content = node.content;
-            (node.size, node.read_to) = (0, u64::MAX);
+            node.read_to = u64::MAX;
         }
     }
 
@@ -403,7 +404,7 @@ impl NodeTable {
             node.epoch == table.epoch
                 && node.leased
                 && node.cached_content == node.content
-                && node.read_to >= node.size
+                && node.read_to >= if node.is_dir() { u64::MAX } else { node.size }
         })
     }
 
@@ -548,12 +549,14 @@ impl NodeTable {
         let table = &mut *self.table.lock();
         if let Some(index) = local.index().filter(|_| table.get(local).is_some()) {
             table.place(index as u32, parent, name);
+            table.relist(parent);
         }
     }
 
     /// A node has lost this place, if that is where it is.
     pub fn left(&self, local: LocalId, parent: LocalId, name: &[u8]) {
         let table = &mut *self.table.lock();
+        table.relist(parent);
         if let Some(index) = table.named(parent, name).filter(|index| table.id(*index) == local) {
             table.displace(index);
         }
@@ -586,6 +589,7 @@ impl NodeTable {
         if moved == target {
             return;
         }
+        self.note_dropped(from);
         if let Some(target) = target {
             match exchange {
                 true => self.left(target, to, new_name),

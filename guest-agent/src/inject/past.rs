@@ -286,6 +286,7 @@ fn make(session: &Session, scene: &mut Scene, parent: u64, name: &[u8]) -> Answe
         Some(entry) => {
             scene.acted = true;
             let local = session.nodes.found(LocalId(parent), name, &entry);
+            session.nodes.note_dropped(LocalId(parent));
             if let Some(shown) = scene.names.first_mut() {
                 shown.what = What::Now { local, entry };
             }

@@ -144,7 +144,6 @@ impl Table {
             node.name = name.into();
             self.by_name.insert(digest_name(parent, name), index);
         }
-        self.relist(parent);
     }
 
     /// The kernel will list this directory, or read this file, anew.
@@ -156,14 +155,13 @@ impl Table {
 
     pub(super) fn displace(&mut self, index: u32) {
         let Some(node) = self.at_mut(index) else { return };
-        let (parent, key) = (node.parent, digest_name(node.parent, &node.name));
+        let key = digest_name(node.parent, &node.name);
         node.parent = LocalId::NONE;
         node.name = Box::default();
         node.put = false;
         if self.by_name.get(&key) == Some(&index) {
             self.by_name.remove(&key);
         }
-        self.relist(parent);
     }
 
     /// The record of a directory keeps its numbers, but is not found by the server's any more.

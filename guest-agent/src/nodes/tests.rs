@@ -289,3 +289,30 @@ fn what_the_guest_puts_at_a_name_is_known_for_such_while_it_is_there() {
     table.placed(made, LocalId::ROOT, b"other");
     assert_eq!((here(b"moved"), here(b"other")), (None, None));
 }
+
+#[test]
+fn a_listing_is_cached_until_the_directory_changes() {
+    let table = table();
+    let valid = Validity { entry_ms: Validity::LEASED, attr_ms: Validity::LEASED };
+    let entry = |node, ino, mode| Entry { valid, ..entry(node, ino, mode) };
+    let dir = table.found(LocalId::ROOT, b"dir", &entry(11, 2, IFDIR));
+    let listed = || {
+        table.note_listed(dir);
+        assert!(table.is_cached(dir));
+    };
+    listed();
+    let a = table.found(dir, b"a", &entry(12, 3, IFREG));
+    table.forget(a, 1);
+    assert!(table.is_cached(dir), "after looking and forgetting");
+    let a = table.made(dir, b"a", &entry(12, 3, IFREG));
+    assert!(!table.is_cached(dir), "after making");
+    listed();
+    table.renamed([Some(a), None], (dir, b"a"), (LocalId::ROOT, b"a"), false);
+    assert!(!table.is_cached(dir), "after moving away");
+    listed();
+    table.renamed([Some(a), None], (LocalId::ROOT, b"a"), (dir, b"a"), false);
+    assert!(!table.is_cached(dir), "after moving in");
+    listed();
+    table.removed(a, dir, b"a");
+    assert!(!table.is_cached(dir), "after removing");
+}

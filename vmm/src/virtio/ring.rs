@@ -58,6 +58,11 @@ impl Ring {
         self.queue.ready()
     }
 
+    /// How many chains it can hold at most.
+    pub fn size(&self) -> u16 {
+        self.queue.size()
+    }
+
     /// The next request; none if there is none, or in this turn no more.
     ///
     /// # Errors

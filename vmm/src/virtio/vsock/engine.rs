@@ -36,6 +36,11 @@ use virtio_queue::Queue;
 /// Tokens below are the owner's.
 pub const FIRST_TOKEN: usize = 16;
 const BELL: Token = Token(FIRST_TOKEN);
+/// A guest has nothing to do with a packet that was sent but to free its memory, for which each time
+/// it is interrupted, and a thread of it woken. So it gets them back when there are so many, or a quarter
+/// of its queue, or after this time.
+const GIVE_BACK_AT: usize = 32;
+const GIVE_BACK: Duration = Duration::from_millis(2);
 
 /// What a token stands for.
 #[derive(Clone, Copy)]
@@ -92,6 +97,10 @@ pub struct Engine {
     accept_again: Option<Instant>,
     /// When the tables of clients and leavers are to be looked through.
     sweep: Option<Instant>,
+    /// Packets of the guest that it has not been given back (their heads, and nothing written).
+    heard: Vec<(u16, usize)>,
+    /// When they are given back at the latest.
+    give_back: Option<Instant>,
 }
 
 impl Engine {
@@ -128,6 +137,8 @@ impl Engine {
             scratch: vec![0; packet::MAX_PAYLOAD as usize],
             accept_again: None,
             sweep: None,
+            heard: Vec::new(),
+            give_back: None,
         })
     }
 
@@ -138,7 +149,8 @@ impl Engine {
 
     /// When [`look`](Self::look) has something to do although nothing happens.
     pub fn wakes(&self) -> Option<Instant> {
-        [self.muxer.wakes(), self.accept_again, self.sweep].into_iter().flatten().min()
+        let all = [self.muxer.wakes(), self.accept_again, self.sweep, self.give_back];
+        all.into_iter().flatten().min()
     }
 
     /// Sleeps until something happens, at most for `timeout`, and hears what the host has to say. The
@@ -225,6 +237,8 @@ impl Engine {
             self.end(key, Instant::now());
         }
         self.muxer.clear();
+        self.heard.clear();
+        self.give_back = None;
         // They would wait for a guest that never heard of them.
         for token in std::mem::take(&mut self.clients).into_keys() {
             self.sources.remove(&token);
@@ -236,9 +250,24 @@ impl Engine {
             let Some(chain) = tx.pop()? else { break };
             let (header, payload) = packet::read(memory, chain.readable)?;
             self.receive(memory, &header, payload, now)?;
-            tx.complete(chain.head, 0)?;
+            self.heard.push((chain.head, 0));
+            self.give_back.get_or_insert(now + GIVE_BACK);
+            if self.heard.len() >= GIVE_BACK_AT.min(usize::from(tx.size() / 4)) {
+                self.give_back(tx)?;
+            }
+        }
+        if self.give_back.is_some_and(|at| at <= now) {
+            self.give_back(tx)?;
         }
         Ok(())
+    }
+
+    /// Gives the guest back the packets that it has sent.
+    fn give_back(&mut self, tx: &mut Ring) -> Result<(), Broken> {
+        self.give_back = None;
+        let result = tx.complete_together(&self.heard);
+        self.heard.clear();
+        result
     }
 
     fn receive(

@@ -150,6 +150,30 @@ fn all_packets_that_there_are_go_in_one_turn_with_one_interrupt() {
 }
 
 #[test]
+fn a_guest_gets_what_it_sent_back_in_few_interrupts_and_soon() {
+    const SENT: usize = 100;
+    let (mut bench, streams) = program();
+    bench.vsock.reset();
+    let (mut driver, _stop) = bench.vsock.driver(bench.guest.context(0)).unwrap();
+    bench.guest.send(TX, &[Part::Read(&packet(Op::Request, 1525, 77).encode())]);
+    driver.turn();
+    let _stream = streams.recv().unwrap();
+    for _ in 1..SENT {
+        bench.guest.send(TX, &[Part::Read(&packet(Op::CreditUpdate, 1525, 77).encode())]);
+        driver.turn();
+    }
+    while driver.engine.wakes().is_some() {
+        driver.look(None).unwrap();
+        driver.turn();
+    }
+    let back = std::iter::from_fn(|| bench.guest.queues[TX].collect()).count();
+    assert_eq!(back, SENT);
+    let used = bench.guest.signal.so_far().used;
+    let interrupts = used.iter().filter(|&&queue| queue == TX as u16).count();
+    assert!((1..SENT / 10).contains(&interrupts), "{interrupts} interrupts");
+}
+
+#[test]
 fn a_guest_that_sends_and_leaves_again_and_again_does_not_fill_the_host() {
     let (mut bench, streams) = program();
     // The program is busy and looks at none of its connections.
