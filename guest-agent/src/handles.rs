@@ -7,6 +7,8 @@
 use crate::nodes::{LocalId, Unresolved};
 use parking_lot::Mutex;
 use protocol::{HandleId, Lock, LockFamily, LockKind, LockOwner, OpenFlags, Time};
+use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
 
 /// How the agent opened something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +33,8 @@ pub struct HandleTable {
 struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// How many times each node is open.
+    opens: FxHashMap<LocalId, u32>,
     /// How many have been locked, and how many are open here alone.
     locked: usize,
     unopened: usize,
@@ -98,6 +102,11 @@ impl HandleTable {
         let table = &mut *self.table.lock();
         table.unopened += 1;
         table.insert(opened, HandleId(0), NEVER, cached)
+    }
+
+    /// How many times a node is open.
+    pub fn opens(&self, node: LocalId) -> u32 {
+        self.table.lock().opens.get(&node).copied().unwrap_or_default()
     }
 
     /// One through which a node is open here alone, and whether the server may still open it.
@@ -199,6 +208,12 @@ impl HandleTable {
             slot.generation = next;
             table.free.push(fh as u32);
         }
+        if let Entry::Occupied(mut opens) = table.opens.entry(handle.opened.node) {
+            *opens.get_mut() -= 1;
+            if *opens.get() == 0 {
+                opens.remove();
+            }
+        }
         table.locked -= usize::from(handle.locked);
         table.unopened -= usize::from(handle.is_unopened());
         let pages = handle.pages.filter(|(of, _)| *of == epoch).map(|(_, pages)| pages);
@@ -272,6 +287,7 @@ impl Table {
         epoch: u32,
         cached: Option<Cached>,
     ) -> u64 {
+        *self.opens.entry(opened.node).or_default() += 1;
         let (pages, locks, locked) = (None, Vec::new(), false);
         let handle = Some(Handle { opened, server, epoch, pages, locks, locked, cached });
         let index = match self.free.pop() {

@@ -347,11 +347,34 @@ impl NodeTable {
     pub fn keeps_cache(&self, local: LocalId) -> bool {
         let mut table = self.table.lock();
         let Some(node) = table.get_mut(local) else { return false };
+        node.was_opened = true;
         let keeps = std::mem::replace(&mut node.cached_content, node.content) == node.content;
         if !keeps {
             node.read_to = 0;
         }
         keeps
+    }
+
+    /// Whether the kernel may be given all of a file as it is opened: of this size at most, told of when
+    /// it changes, and not there already.
+    pub fn wants_content(&self, local: LocalId, most: u64) -> bool {
+        let table = self.table.lock();
+        table.get(local).is_some_and(|node| {
+            let has = node.cached_content == node.content && node.read_to >= node.size;
+            node.leased && node.epoch == table.epoch && (1..=most).contains(&node.size) && !has
+        })
+    }
+
+    /// Whether nothing else has been heard of the content of a file than that it is this.
+    pub fn has_content(&self, local: LocalId, attr: &Attr) -> bool {
+        let table = self.table.lock();
+        let same = |node: &Node| node.content == digest_content(attr) && node.size == attr.size;
+        table.get(local).is_some_and(|node| node.leased && same(node))
+    }
+
+    /// Whether the kernel may have pages of a file.
+    pub fn was_opened(&self, local: LocalId) -> bool {
+        self.table.lock().get(local).is_none_or(|node| node.was_opened)
     }
 
     /// Nothing is to be believed of a node until the server tells of it again: neither the kernel's

@@ -510,6 +510,12 @@ messages! {
             target: HandleId, /// Where.
             target_offset: u64, /// How much.
             length: u64, },
+        /// Open a file and read all of it → [`Reply::OpenedRead`], or [`Reply::Opened`] if it is longer
+        /// than that, cannot be read in this way, or changes meanwhile.
+        0x3b => OpenRead { /// Node.
+            node: NodeId, /// How.
+            flags: OpenFlags, /// Most bytes.
+            size: u32, },
         /// Open a directory → [`Reply::Opened`].
         0x40 => OpenDir { /// Node.
             node: NodeId, },
@@ -617,6 +623,11 @@ messages! {
         0x8112 => Renamed { /// The directory of the old name, if that could be looked at.
             from: Option<AttrReply>, /// And that of the new one, if it is another.
             to: Option<AttrReply>, },
+        /// Opened and read.
+        0x8113 => OpenedRead { /// As what.
+            handle: HandleId, /// What it was like when it was read.
+            attr: AttrReply, /// All of it.
+            data: Payload<'a>, },
     }
 }
 
@@ -673,7 +684,7 @@ impl<'a> Request<'a> {
     /// Whether a read-only export must refuse it with `EROFS`.
     pub fn modifies(&self) -> bool {
         match self {
-            Self::Open { flags, .. } => {
+            Self::Open { flags, .. } | Self::OpenRead { flags, .. } => {
                 flags.intersects(OpenFlags::WRONLY | OpenFlags::RDWR | OpenFlags::TRUNC)
             }
             Self::SetAttr { .. }
@@ -697,7 +708,7 @@ impl<'a> Reply<'a> {
     /// What is to be sent right behind the encoded fields.
     pub fn payload(&self) -> &'a [u8] {
         match self {
-            Self::Data { data } | Self::Listing { data } => data.0,
+            Self::Data { data } | Self::Listing { data } | Self::OpenedRead { data, .. } => data.0,
             _ => &[],
         }
     }

@@ -49,6 +49,7 @@ pub mod opcode {
 pub mod notify {
     pub const INVAL_INODE: i32 = 2;
     pub const INVAL_ENTRY: i32 = 3;
+    pub const STORE: i32 = 4;
     /// `FUSE_EXPIRE_ONLY`, a flag of [`INVAL_ENTRY`] (7.38).
     pub const EXPIRE_ONLY: u32 = 1;
     /// From 7.45 on.
@@ -237,6 +238,8 @@ structs! {
     Dirent[24] { ino: u64, off: u64, namelen: u32, kind: u32 }
     NotifyInvalInodeOut[24] { ino: u64, off: i64, len: i64 }
     NotifyInvalEntryOut[16] { parent: u64, namelen: u32, flags: u32 }
+    /// Bytes follow.
+    NotifyStoreOut[24] { nodeid: u64, offset: u64, size: u32, padding: u32 }
     /// Node ids follow.
     NotifyPruneOut[16] { count: u32, padding: u32, spare: u64 }
     LseekIn[24] { fh: u64, offset: u64, whence: u32, padding: u32 }

@@ -76,6 +76,18 @@ impl Device {
         self.write(0, abi::notify::INVAL_INODE, out.as_bytes(), &[])
     }
 
+    /// Puts bytes from the beginning of a file into the page cache, where they are taken for its content.
+    /// A file that is shorter in the kernel becomes as long. Waits for pages that are being read or
+    /// written: only for a file whose pages nobody can be asking for.
+    ///
+    /// # Errors
+    /// `ENOENT` if the kernel does not have the node, `ENOMEM`.
+    pub fn store(&self, node: u64, data: &[u8]) -> Result<(), Errno> {
+        let size = data.len() as u32;
+        let out = abi::NotifyStoreOut { nodeid: node, offset: 0, size, padding: 0 };
+        self.write(0, abi::notify::STORE, out.as_bytes(), data)
+    }
+
     /// Drops a name at once. **Detaches whatever is mounted below it**: use
     /// [`expire_entry`](Self::expire_entry) where that may be. Waits for operations in `parent`.
     ///

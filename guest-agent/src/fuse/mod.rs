@@ -11,6 +11,7 @@
 pub mod abi;
 pub mod actuator;
 pub mod device;
+mod fill;
 pub mod init;
 mod look_ahead;
 pub mod operation;

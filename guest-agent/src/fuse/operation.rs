@@ -1,6 +1,6 @@
 //! A request on its way: its bytes, kept with the tag until the reply, and its completion.
 
-use super::abi;
+use super::abi::{self, FopenFlags};
 use super::device::BUFFER;
 use super::reply::Answer;
 use super::request::Request;
@@ -169,6 +169,12 @@ impl Pending {
                 }
             }
             Finish::Then(follow_up) => self.follow_up(follow_up),
+            Finish::Fill(fill, mut opened) => {
+                if session.fill(&fill, self.seen) {
+                    opened.open_flags |= FopenFlags::KEEP_CACHE.bits();
+                }
+                session.answer(request, &Answer::Opened(opened));
+            }
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Node {
     /// Digest of (mtime, size) when last heard of, and when its pages were last declared valid.
     pub(super) content: u64,
     pub(super) cached_content: u64,
+    /// The kernel has opened it, and so may have pages of it.
+    pub(super) was_opened: bool,
     pub(super) size: u64,
     /// How far from its beginning the kernel has a file in its page cache; a directory whose listing
     /// it has to the end: `u64::MAX`. A guess: it may have dropped pages since.
@@ -52,6 +54,7 @@ impl Node {
             content,
             // Nothing is cached yet, so nothing can be wrong, but the first open need not say so.
             cached_content: !content,
+            was_opened: false,
             size: entry.attr.size,
             read_to: 0,
             parent: LocalId::NONE,

@@ -339,7 +339,7 @@ impl Server {
                 };
                 send(&Reply::StatFs { statfs });
             }
-            Request::Open { node, flags } => {
+            Request::Open { node, flags } | Request::OpenRead { node, flags, .. } => {
                 let ino = self.ino(node)?;
                 if flags.contains(OpenFlags::TRUNC) {
                     tree.files.get_mut(&ino).unwrap().data.clear();

@@ -5,6 +5,7 @@ use crate::scratch;
 use protocol::{
     Caller, Entries, Errno, HandleId, NodeId, Payload, Reply, Request, Tag, Target, limits,
 };
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tracing::trace;
@@ -32,6 +33,7 @@ fn subject(request: &Request<'_>) -> Subject {
         | Request::TmpFile { parent, .. } => Subject::Node(parent),
         Request::SetAttr { node, .. }
         | Request::Open { node, .. }
+        | Request::OpenRead { node, .. }
         | Request::SetXattr { node, .. }
         | Request::RemoveXattr { node, .. } => Subject::Node(node),
         Request::Write { handle, .. } | Request::Fallocate { handle, .. } => {
@@ -88,6 +90,22 @@ impl Session {
                     respond,
                     |buffer| self.read(*handle, *offset, *size, buffer),
                     |data| Reply::Data { data: Payload(data) },
+                );
+            }
+            Request::OpenRead { node, flags, size } => {
+                let opened = Cell::new((HandleId(0), None));
+                self.answer_bytes(
+                    respond,
+                    |buffer| {
+                        opened.set(self.open_read(caller, *node, *flags, *size, buffer)?);
+                        Ok(())
+                    },
+                    |data| match opened.get() {
+                        (handle, Some(attr)) => {
+                            Reply::OpenedRead { handle, attr, data: Payload(data) }
+                        }
+                        (handle, None) => Reply::Opened { handle },
+                    },
                 );
             }
             Request::ReadDir { handle, cookie, size, plus } => {
@@ -281,6 +299,7 @@ impl Session {
             | Request::Close { .. }
             | Request::ReadLink { .. }
             | Request::Read { .. }
+            | Request::OpenRead { .. }
             | Request::ReadDir { .. }
             | Request::List { .. }
             | Request::GetXattr { .. }

@@ -7,8 +7,8 @@ use crate::os::{self, DirStream};
 use crate::ownership;
 use parking_lot::Mutex;
 use protocol::{
-    AccessMask, Caller, Errno, FallocateMode, HandleId, LockOwner, NodeId, OpenFlags, Whence,
-    limits, mode,
+    AccessMask, AttrReply, Caller, Errno, FallocateMode, HandleId, LockOwner, NodeId, OpenFlags,
+    Whence, limits, mode,
 };
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -76,6 +76,31 @@ impl Session {
             })?;
         }
         Ok(self.insert(Handle::File(file)))
+    }
+
+    /// Opens a file and puts all of it into `data`. Its attributes are those of what was read; none
+    /// where it was not: it is longer than `size`, may not be read so, or changes meanwhile.
+    pub(super) fn open_read(
+        &self,
+        caller: &Caller<'_>,
+        node: NodeId,
+        flags: OpenFlags,
+        size: u32,
+        data: &mut Vec<u8>,
+    ) -> Result<(HandleId, Option<AttrReply>)> {
+        let handle = self.open(caller, node, flags)?;
+        let mut read = || {
+            let before = os::stat(self.file(handle)?.fd.as_fd())?;
+            if before.size > u64::from(size) {
+                return Ok(None);
+            }
+            self.read(handle, 0, size, data)?;
+            let reply = self.get_attr(node)?;
+            let attr = &reply.attr;
+            let same = (attr.size, attr.mtime) == (before.size, before.mtime);
+            Ok::<_, Errno>((same && attr.size == data.len() as u64).then_some(reply))
+        };
+        Ok((handle, read().unwrap_or(None)))
     }
 
     /// Runs what changes the content of an open file, between the observer's `will` and `did`.

@@ -306,9 +306,10 @@ impl Responder for SocketResponder {
 /// Whether a request ends within microseconds unless the disk is slow.
 fn is_brief(request: &Request<'_>) -> bool {
     match request {
-        Request::Read { size, .. } | Request::ReadDir { size, .. } | Request::List { size, .. } => {
-            *size as usize <= SMALL
-        }
+        Request::Read { size, .. }
+        | Request::OpenRead { size, .. }
+        | Request::ReadDir { size, .. }
+        | Request::List { size, .. } => *size as usize <= SMALL,
         Request::Write { data, .. } => data.0.len() <= SMALL,
         // These wait for the disk, move much, or do much at once.
         Request::Fsync { .. }

@@ -272,6 +272,7 @@ pub fn requests() -> Variants<Request<'static>> {
             source: handle(), source_offset: any::<u64>(), target: handle(),
             target_offset: any::<u64>(), length: any::<u64>(),
         },
+        OpenRead { node: node(), flags: open_flags(), size: any::<u32>() },
         OpenDir { node: node() },
         ReadDir { handle: handle(), cookie: any::<u64>(), size: any::<u32>(), plus: any::<bool>() },
         List { node: node(), size: any::<u32>() },
@@ -311,6 +312,7 @@ pub fn replies() -> Variants<Reply<'static>> {
         Made { entry: entry(), dir: dir() },
         Removed { dir: dir() },
         Renamed { from: dir(), to: dir() },
+        OpenedRead { handle: handle(), attr: attr_reply(), data: payload() },
     })
 }
 

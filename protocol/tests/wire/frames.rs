@@ -39,7 +39,9 @@ impl<'a> Message<'a> {
         matches!(
             self,
             Self::Request(_, Request::Write { .. })
-                | Self::Reply(Reply::Data { .. } | Reply::Listing { .. })
+                | Self::Reply(
+                    Reply::Data { .. } | Reply::Listing { .. } | Reply::OpenedRead { .. }
+                )
         )
     }
 

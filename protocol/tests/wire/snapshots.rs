@@ -8,11 +8,11 @@ use protocol::codec::Wire;
 use protocol::handshake::{Features, Handshake, Hello, MAGIC, Refuse, RefuseReason, Welcome};
 use protocol::listing::{self, DirEntry};
 use protocol::{
-    Attached, Attachment, Attr, Caller, Change, Changes, Consistency, ContentEvents, Created,
-    Directories, Entry, Errno, ExportName, ForgetList, ForgetOne, Groups, HandleId, Handles, Lock,
-    LockFamily, LockKind, LockOwner, Name, Names, NodeId, Notice, OpenFlags, OwnershipMode,
-    Payload, Place, RenameFlags, Reply, Request, SetAttr, SetAttrMask, Tag, Target, Text, Time,
-    Validity, XattrFlags, XattrName, XattrValue, limits,
+    Attached, Attachment, Attr, AttrReply, Caller, Change, Changes, Consistency, ContentEvents,
+    Created, Directories, Entry, Errno, ExportName, ForgetList, ForgetOne, Groups, HandleId,
+    Handles, Lock, LockFamily, LockKind, LockOwner, Name, Names, NodeId, Notice, OpenFlags,
+    OwnershipMode, Payload, Place, RenameFlags, Reply, Request, SetAttr, SetAttrMask, Tag, Target,
+    Text, Time, Validity, XattrFlags, XattrName, XattrValue, limits,
 };
 use std::fmt::Write;
 
@@ -174,6 +174,10 @@ fn requests_have_these_bytes() {
             },
         ),
         ("setlock", Request::SetLock { handle, lock, wait: true }),
+        (
+            "open_read",
+            Request::OpenRead { node: NodeId(2), flags: OpenFlags::empty(), size: 65_536 },
+        ),
     ];
     for (name, request) in requests {
         let frame = Message::Request(caller, request).frame(Tag(0x0a0b_0c0d));
@@ -216,6 +220,11 @@ fn replies_and_notices_have_these_bytes() {
         Change::Passed { at: place("brief"), is_dir: false, events: ContentEvents::WRITTEN },
     ]);
     let created = Created { entry: entry(), handle: HandleId(7), dir: None };
+    let opened_read = Reply::OpenedRead {
+        handle: HandleId(7),
+        attr: AttrReply { attr: entry().attr, attr_ms: 1000 },
+        data: Payload(b"the payload"),
+    };
     let messages = [
         ("error", Message::Reply(Reply::Error { errno: Errno::ESTALE })),
         ("attached", Message::Reply(Reply::Attached { attached })),
@@ -225,6 +234,7 @@ fn replies_and_notices_have_these_bytes() {
             "changes",
             Message::Notice(Notice::Changes { attachment: Attachment(3), seq: 17, changes }),
         ),
+        ("opened_read", Message::Reply(opened_read)),
         ("goodbye", Message::Notice(Notice::Goodbye)),
         ("scarce", Message::Notice(Notice::Scarce { scarce: true })),
     ];

@@ -15,6 +15,7 @@ use crate::support::{PROMPT, Shape, Share, Suite, eventually, on_each_shape};
 
 on_each_shape!(together:
     a_second_look_asks_nothing_of_the_server,
+    a_small_file_comes_with_its_opening,
     a_cached_file_that_the_guest_removes_stays_readable,
     a_cached_file_that_the_host_removes_stays_readable,
     a_cached_file_whose_writing_is_told_late_stays_readable,
@@ -65,6 +66,45 @@ fn a_second_look_asks_nothing_of_the_server(shape: Shape) {
         assert_eq!(look(share.mount()), whole);
         asked = operations(&share) - before;
         asked == 0
+    });
+}
+
+fn a_small_file_comes_with_its_opening(shape: Shape) {
+    let share = shape.mounted();
+    let content = |n: usize| -> Vec<u8> {
+        let size = [1, 1500, 4095, 4096, 4097, 65_535, 65_536][n % 7];
+        (0..size).map(|at| (at * 31 + n) as u8).collect()
+    };
+    let mut folders = 0..;
+    // What was made may be told while it is read, which is no first reading then.
+    eventually("one request for each file", PROMPT, || {
+        let folder = folders.next().expect("a number").to_string();
+        fs::create_dir(share.host().join(&folder)).expect("a folder");
+        let name = |n: usize| format!("{folder}/{n}");
+        for n in 0..FILES {
+            fs::write(share.host().join(name(n)), content(n)).expect("a file");
+        }
+        sleep(Duration::from_millis(200));
+        assert!((0..FILES).all(|n| share.mount().join(name(n)).exists()));
+        let before = operations(&share);
+        for n in 0..FILES {
+            let read = fs::read(share.mount().join(name(n))).expect("a file");
+            assert_eq!(read, content(n), "file {n}");
+        }
+        // Closing is told of many at once.
+        (operations(&share) - before) < FILES as u64 * 3 / 2
+    });
+    // What is longer is read as it is used.
+    fs::write(share.host().join("long"), vec![9; 65_537]).expect("a file");
+    let long = share.mount().join("long");
+    eventually("the long one is there", PROMPT, || long.exists());
+    assert_eq!(fs::read(&long).expect("a file"), vec![9; 65_537]);
+    // And what is open already stays what it is for whoever has it.
+    let open = File::open(share.mount().join("0/1")).expect("a file");
+    fs::write(share.host().join("0/1"), b"new").expect("a file");
+    eventually("the new content", PROMPT, || {
+        fs::read(share.mount().join("0/1")).expect("a file") == b"new"
+            && content_of(&open, 3) == b"new"
     });
 }
 

@@ -6,19 +6,21 @@
 //! | `cached` | as asked | keeps its pages if time and size are unchanged; files opened to append bypass the cache, so that both sides append to the true end |
 //! | `delegated` | to read and write, since the kernel completes pages by reading, and not to append, since the kernel knows the end | as `cached`, and writes back later |
 
-use super::{Finish, FollowUp, Need, Stop, View, stop};
+use super::{Fill, Finish, FollowUp, Need, Stop, View, stop};
 use crate::fuse::abi::{self, FopenFlags};
 use crate::fuse::reply::Answer;
 use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::{Cached, Opened};
 use crate::nodes::LocalId;
 use protocol::{
-    Attr, Consistency, Errno, FallocateMode, HandleId, LockOwner, OpenFlags, Payload, Reply,
-    Request as Ask, Time, Whence, limits,
+    Attr, AttrReply, Consistency, Errno, FallocateMode, HandleId, LockOwner, OpenFlags, Payload,
+    Reply, Request as Ask, Time, Whence, limits,
 };
 
 /// `O_EXCL` (asm-generic/fcntl.h).
 const O_EXCL: u32 = OpenFlags::EXCL.bits();
+/// Files of so many bytes at most are read as they are opened.
+const FILL: u32 = 64 * 1024;
 /// Most bytes of one `copy_file_range`: what fits in the reply of older kernels, in whole pages
 /// (`MAX_RW_COUNT`, linux/fs.h).
 const MAX_COPY: u64 = 0x7fff_f000;
@@ -36,8 +38,13 @@ pub(super) fn begin<'a>(
             {
                 return Err(Answer::Opened(opened).into());
             }
+            let fills = is_read_only(flags) && may_fill(view, LocalId(node));
             let flags = open_flags(view, flags, attempt) - OpenFlags::EXCL;
-            Ask::Open { node: view.node(node)?, flags }
+            let node = view.node(node)?;
+            match fills {
+                true => Ask::OpenRead { node, flags, size: FILL },
+                false => Ask::Open { node, flags },
+            }
         }
         Op::Create { name, flags, mode, umask } => {
             view.is_asked_for(LocalId(node), name.as_bytes());
@@ -149,6 +156,18 @@ pub(super) fn finish<'r>(
             let asked = open_flags(view, *flags, attempt);
             Answer::Opened(opened(view, parent, *handle, asked))
         }
+        (Op::Open { flags }, Reply::OpenedRead { handle, attr, data }) => {
+            let replaces = view.nodes.was_opened(parent);
+            let out = opened(view, parent, *handle, open_flags(view, *flags, attempt));
+            let AttrReply { attr, .. } = *attr;
+            let data = data.0;
+            if may_be_filled(view, parent, &attr, data) && view.handles.opens(parent) == 1 {
+                let kept = out.open_flags & FopenFlags::KEEP_CACHE.bits() != 0;
+                let replaces = replaces && !kept;
+                return Some(Finish::Fill(Fill { node: parent, attr, data, replaces }, out));
+            }
+            Answer::Opened(out)
+        }
         (Op::Create { name, flags, .. }, Reply::Created { created }) => {
             view.is_asked_for(parent, name.as_bytes());
             let local = view.nodes.made(parent, name.as_bytes(), &created.entry);
@@ -202,6 +221,18 @@ pub(super) fn finish<'r>(
 /// Whether an object is as it was born, and so without capabilities.
 fn is_unchanged(attr: &Attr) -> bool {
     attr.btime != Time::default() && attr.btime == attr.ctime
+}
+
+/// Whether to ask for the content of a file as it is opened. Nobody may be reading it at the same time.
+fn may_fill(view: &View<'_>, node: LocalId) -> bool {
+    view.policy.consistency == Consistency::Cached
+        && view.nodes.wants_content(node, FILL.into())
+        && view.handles.opens(node) == 0
+}
+
+/// Whether what came with an answer is the content of the file still.
+fn may_be_filled(view: &View<'_>, node: LocalId, attr: &Attr, data: &[u8]) -> bool {
+    !view.overtaken && view.nodes.has_content(node, attr) && data.len() as u64 == attr.size
 }
 
 /// Keeps an open file and tells the kernel how to treat it.

@@ -23,7 +23,7 @@ use crate::ahead::Ahead;
 use crate::handles::{HandleTable, Removed};
 use crate::nodes::{LocalId, NodeTable, Unresolved};
 use protocol::{
-    AttrReply, Consistency, Entry, Errno, HandleId, NodeId, OwnershipMode, Reply, Validity,
+    Attr, AttrReply, Consistency, Entry, Errno, HandleId, NodeId, OwnershipMode, Reply, Validity,
 };
 
 /// What the export and the options of the mount decide.
@@ -156,6 +156,21 @@ pub enum Finish<'r> {
     Answer(Answer<'r>),
     /// Something else has to be done first.
     Then(FollowUp),
+    /// A file is open, and the kernel is given its content first.
+    Fill(Fill<'r>, abi::OpenOut),
+}
+
+/// Content for the page cache of the kernel.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Fill<'r> {
+    /// Of this file, which is open once, and not answered to be.
+    pub node: LocalId,
+    /// What it was like then.
+    pub attr: Attr,
+    /// All of it.
+    pub data: &'r [u8],
+    /// The kernel has other pages of it, perhaps.
+    pub replaces: bool,
 }
 
 /// What may have to be done after a reply.

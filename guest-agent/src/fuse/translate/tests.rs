@@ -357,6 +357,54 @@ fn a_kernel_that_cannot_share_maps_past_the_cache_keeps_its_cache() {
 }
 
 #[test]
+fn a_small_file_is_read_as_it_is_opened_where_nothing_else_can_be_the_content() {
+    let small = |node, ino| {
+        let entry = entry(node, ino, mode::IFREG | 0o644);
+        Entry { attr: Attr { size: 3, ..entry.attr }, ..entry }
+    };
+    let bench = Bench::new(Consistency::Cached);
+    let file = bench.nodes.found(LocalId::ROOT, b"f", &small(101, 2));
+    let open =
+        |flags: u32| message(op::OPEN, file.0, &[abi::OpenIn { flags, open_flags: 0 }.as_bytes()]);
+    let asks = |bench: &Bench, flags| bench.begin(&open(flags), 0);
+    assert!(asks(&bench, 0).starts_with("Ok(OpenRead"), "{}", asks(&bench, 0));
+    for flags in [1, 2, 0o1000, 0o40_000] {
+        assert!(asks(&bench, flags).starts_with("Ok(Open {"), "{flags:o}");
+    }
+    let data = Payload(b"abc");
+    let reply = |attr| {
+        let attr = AttrReply { attr, attr_ms: Validity::LEASED };
+        Reply::OpenedRead { handle: HandleId(5), attr, data }
+    };
+    let opened = |view: &View<'_>, attr: Attr| {
+        let (fill, out) = match finish(view, &parse(&open(0)), 0, &reply(attr)) {
+            Finish::Fill(fill, out) => (Some(fill.replaces), out),
+            Finish::Answer(Answer::Opened(out)) => (None, out),
+            other => panic!("{other:?}"),
+        };
+        bench.handles.remove(out.fh, 1);
+        fill
+    };
+    let attr = small(101, 2).attr;
+    assert_eq!(opened(&bench.view(), attr), Some(false));
+    // The first opening may have left pages of it.
+    bench.nodes.distrust(file);
+    bench.nodes.told(file, &AttrReply { attr, attr_ms: Validity::LEASED });
+    assert_eq!(opened(&bench.view(), attr), Some(true));
+    assert_eq!(opened(&View { overtaken: true, ..bench.view() }, attr), None);
+    assert_eq!(opened(&bench.view(), Attr { size: 4, ..attr }), None);
+    bench.nodes.note_written(file);
+    assert_eq!(opened(&bench.view(), attr), None);
+    let consistent = Bench::new(Consistency::Consistent);
+    consistent.nodes.found(LocalId::ROOT, b"f", &small(101, 2));
+    assert!(asks(&consistent, 0).starts_with("Ok(Open {"));
+    let bench = Bench::new(Consistency::Cached);
+    bench.nodes.found(LocalId::ROOT, b"f", &small(101, 2));
+    bench.finish(&open(2), &Reply::Opened { handle: HandleId(5) });
+    assert!(asks(&bench, 0).starts_with("Ok(Open {"), "it is open already");
+}
+
+#[test]
 fn a_reply_to_another_question_is_an_io_error() {
     let bench = Bench::new(Consistency::Cached);
     let lookup = message(op::LOOKUP, 1, &[b"a\0"]);

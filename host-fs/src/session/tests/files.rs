@@ -1,7 +1,7 @@
 //! Files: what a guest does arrives, and what is unlinked, linked or renamed stays itself.
 
 use crate::test_utils::{Guest, Host, Test, name};
-use protocol::{Errno, OpenFlags, RenameFlags, Request, SetAttr, SetAttrMask, mode};
+use protocol::{Errno, OpenFlags, RenameFlags, Reply, Request, SetAttr, SetAttrMask, mode};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 const RW: OpenFlags = OpenFlags::RDWR;
@@ -24,6 +24,26 @@ fn what_is_written_is_on_the_host_when_the_call_returns() -> Test {
     let again = guest.create(guest.root, "new", RW | OpenFlags::TRUNC)?;
     assert_eq!(again.entry.node, made.entry.node);
     assert_eq!(std::fs::read(host.path("new"))?, b"");
+    Ok(())
+}
+
+#[test]
+fn a_file_is_opened_and_read_at_once_if_it_is_small_and_may_be_read() -> Test {
+    let host = Host::new();
+    std::fs::write(host.path("file"), "content")?;
+    let guest = host.guest();
+    let node = guest.lookup(guest.root, "file")?.node;
+    let open_read = |flags, size| guest.call(&Request::OpenRead { node, flags, size });
+    match open_read(OpenFlags::empty(), 7).reply() {
+        Reply::OpenedRead { handle, attr, data } => {
+            assert_eq!((attr.attr.size, data.0), (7, &b"content"[..]));
+            assert_eq!(guest.read(handle, 1, 3)?, b"ont");
+        }
+        other => panic!("{other:?}"),
+    }
+    for (flags, size) in [(OpenFlags::empty(), 6), (OpenFlags::WRONLY, 7)] {
+        assert!(matches!(open_read(flags, size).reply(), Reply::Opened { .. }), "{flags:?}");
+    }
     Ok(())
 }
 

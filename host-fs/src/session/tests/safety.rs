@@ -227,6 +227,7 @@ fn a_read_only_export_refuses_every_change() -> Test {
         Request::Open { node: file, flags: OpenFlags::WRONLY },
         Request::Open { node: file, flags: OpenFlags::RDWR },
         Request::Open { node: file, flags: OpenFlags::TRUNC },
+        Request::OpenRead { node: file, flags: OpenFlags::TRUNC, size: 1 },
         Request::SetAttr { node: file, handle: None, set: protocol::SetAttr::NOTHING },
         Request::MkNod { parent, name: new, mode: 0o100_644, umask: 0, rdev: 0 },
         Request::MkDir { parent, name: new, mode: 0o755, umask: 0 },
