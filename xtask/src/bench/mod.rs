@@ -9,6 +9,7 @@
 //! | `watcher` | inotify on the mount, and what it is expected to tell |
 //! | `fs` | the benchmark of file operations, beside a local disk and other file systems |
 //! | `growth` | how time and memory grow with the number of files, and requests in flight |
+//! | `profile` | where the time of those goes |
 //! | `vm_fs` | the benchmark of file operations in a guest |
 //! | `vm` | the benchmark of the VM monitor, beside QEMU |
 //! | `share`, `daemon` | the shares that are measured, their processes and processor time |
@@ -24,6 +25,7 @@ mod environment;
 mod events;
 mod fs;
 mod growth;
+mod profile;
 mod report;
 mod share;
 mod stats;
@@ -48,6 +50,8 @@ pub enum Benchmark {
     Fs(fs::Options),
     /// Time and memory for a file as a tree grows, large directories, requests in flight
     Growth(growth::Options),
+    /// Flame graphs of file operations
+    Profile(profile::Options),
     /// The VM monitor: start, memory, idleness, vsock, beside QEMU on an emulated host
     Vm(vm::Options),
     /// Time of file operations in a VM, beside virtiofsd and 9p; an emulated guest
@@ -65,6 +69,7 @@ pub fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Events(options) => events::run(options),
         Benchmark::Fs(options) => fs::run(options),
         Benchmark::Growth(options) => growth::run(options),
+        Benchmark::Profile(options) => profile::run(options),
         Benchmark::Vm(options) => vm::run(options),
         Benchmark::VmFs(options) => vm_fs::run(options),
         Benchmark::VmFsInside(options) => vm_fs::inside::run(options),

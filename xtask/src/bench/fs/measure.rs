@@ -11,6 +11,7 @@ use super::super::daemon::Used;
 use super::super::stats::{Delays, Spread};
 use super::mounted::{Mounted, Requests};
 use super::rows::Row;
+use crate::bench::profile::Recording;
 
 /// Processes are at rest when they have used nothing for so long; and how long that is waited for.
 const REST: Duration = Duration::from_millis(60);
@@ -36,11 +37,17 @@ pub struct Sample {
 pub struct Meter<'a> {
     running: &'a dyn Mounted,
     pub samples: Vec<Sample>,
+    record: Option<(Row, &'a dyn Fn() -> Result<Recording>)>,
 }
 
 impl<'a> Meter<'a> {
     pub fn new(running: &'a dyn Mounted) -> Self {
-        Self { running, samples: Vec::new() }
+        Self { running, samples: Vec::new(), record: None }
+    }
+
+    /// One that has it recorded while this row is measured.
+    pub fn recording(self, row: Row, begin: &'a dyn Fn() -> Result<Recording>) -> Self {
+        Self { record: Some((row, begin)), ..self }
     }
 
     pub fn running(&self) -> &'a dyn Mounted {
@@ -123,7 +130,10 @@ impl<'a> Meter<'a> {
         self.rest()?;
         let (requests, used) = (self.running.requests()?, self.running.processor_time()?);
         let interrupts = self.running.interrupts()?;
+        let record = self.record.filter(|(row, _)| rows.contains(row));
+        let recording = record.map(|(_, begin)| begin()).transpose()?;
         let figures = act()?;
+        drop(recording);
         self.rest()?;
         let each = |before: f64, after: f64| (after - before) / times as f64;
         let interrupts = interrupts.zip(self.running.interrupts()?);

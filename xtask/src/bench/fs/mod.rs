@@ -18,7 +18,7 @@
 //! mounts as well; warm rows then warm up what they need. `bench vm-fs` does the same in a guest.
 
 pub mod contest;
-mod here;
+pub mod here;
 pub mod material;
 pub mod measure;
 pub mod mounted;
