@@ -268,11 +268,12 @@ fn is_read_only(kernel: u32) -> bool {
 }
 
 /// Whether nothing has to be done when a descriptor is closed that is not the last: nothing is written
-/// late, neither by the kernel's cache nor through a mapping, and nobody locks files.
+/// late, neither by the kernel's cache nor through a mapping, and nobody locks files by
+/// `fcntl`.
 fn closes_silently(view: &View<'_>, asked: OpenFlags) -> bool {
     view.policy.consistency != Consistency::Delegated
         && !asked.contains(OpenFlags::RDWR)
-        && !view.handles.has_seen_locks()
+        && !view.handles.has_seen_posix_locks()
 }
 
 /// Opens a file here alone, if that can be.
