@@ -38,8 +38,8 @@ struct Table {
     /// How many have been locked, and how many are open here alone.
     locked: usize,
     unopened: usize,
-    /// Whether anything has ever been locked on the mount.
-    locks: bool,
+    /// Whether anything has ever been locked on the mount so that closing would unlock it.
+    posix_locks: bool,
 }
 
 #[derive(Debug, Default)]
@@ -224,18 +224,19 @@ impl HandleTable {
     }
 
     /// A lock is asked for through `fh`.
-    pub fn locking(&self, fh: u64) {
+    pub fn locking(&self, fh: u64, family: LockFamily) {
         let table = &mut *self.table.lock();
         if let Some(handle) = table.handle(fh) {
             let before = std::mem::replace(&mut handle.locked, true);
             table.locked += usize::from(!before);
         }
-        table.locks = true;
+        table.posix_locks |= family == LockFamily::Posix;
     }
 
-    /// Whether anybody on the mount locks files: then every close of a descriptor matters.
-    pub fn has_seen_locks(&self) -> bool {
-        self.table.lock().locks
+    /// Whether anybody on the mount locks files by `fcntl`: then every close of a descriptor matters.
+    /// What is locked by `flock` is unlocked by the last close, of which the kernel always tells.
+    pub fn has_seen_posix_locks(&self) -> bool {
+        self.table.lock().posix_locks
     }
 
     /// A lock was taken or released through `fh`.
@@ -405,7 +406,10 @@ mod tests {
         let a = table.insert(file(), HandleId(1), 1);
         let b = table.insert(file(), HandleId(2), 1);
         assert!(!table.drop_posix_locks(b, LockOwner(7)), "there are none");
-        table.locking(a);
+        table.locking(a, LockFamily::Flock);
+        assert!(!table.has_seen_posix_locks());
+        table.locking(a, LockFamily::Posix);
+        assert!(table.has_seen_posix_locks());
         table.note_lock(a, &lock(LockKind::Write, 0, 9));
         assert!(table.drop_posix_locks(b, LockOwner(7)));
         assert!(table.locks(a).is_empty());

@@ -3,7 +3,7 @@
 //! | mode | opened on the server | the kernel |
 //! | --- | --- | --- |
 //! | `consistent` | as asked | never uses its page cache (`DIRECT_IO`) |
-//! | `cached` | as asked | keeps its pages if time and size are unchanged; files opened to append bypass the cache, so that both sides append to the true end |
+//! | `cached` | as asked | keeps its pages if time and size are unchanged; files opened to append bypass the cache, so that both sides append to the true end, and so do those opened only to write, since the kernel copies what it writes into its cache page by page and asks for capabilities before |
 //! | `delegated` | to read and write, since the kernel completes pages by reading, and not to append, since the kernel knows the end | as `cached`, and writes back later |
 
 use super::{Fill, Finish, FollowUp, Need, Stop, View, stop};
@@ -240,14 +240,14 @@ fn opened(view: &View<'_>, node: LocalId, handle: HandleId, asked: OpenFlags) ->
     let direct = match view.policy.consistency {
         // Without it, the kernel compares times and size at every read instead.
         Consistency::Consistent => view.maps_direct,
-        Consistency::Cached => asked.contains(OpenFlags::APPEND),
+        Consistency::Cached => asked.intersects(OpenFlags::APPEND | OpenFlags::WRONLY),
         Consistency::Delegated => false,
     };
-    let mut kernel = match direct {
-        true => FopenFlags::DIRECT_IO,
-        false if view.nodes.keeps_cache(node) => FopenFlags::KEEP_CACHE,
-        false => FopenFlags::empty(),
-    };
+    let mut kernel = FopenFlags::empty();
+    kernel.set(FopenFlags::DIRECT_IO, direct);
+    // Others may have it cached, or mapped.
+    let keeps = view.policy.consistency != Consistency::Consistent || !direct;
+    kernel.set(FopenFlags::KEEP_CACHE, keeps && view.nodes.keeps_cache(node));
     kernel.set(FopenFlags::NOFLUSH, closes_silently(view, asked));
     let flags = asked - OpenFlags::TRUNC - OpenFlags::EXCL;
     let record = Opened { node, flags, directory: false, direct };
@@ -268,11 +268,12 @@ fn is_read_only(kernel: u32) -> bool {
 }
 
 /// Whether nothing has to be done when a descriptor is closed that is not the last: nothing is written
-/// late, neither by the kernel's cache nor through a mapping, and nobody locks files.
+/// late, neither by the kernel's cache nor through a mapping, and nobody locks files by
+/// `fcntl`.
 fn closes_silently(view: &View<'_>, asked: OpenFlags) -> bool {
     view.policy.consistency != Consistency::Delegated
         && !asked.contains(OpenFlags::RDWR)
-        && !view.handles.has_seen_locks()
+        && !view.handles.has_seen_posix_locks()
 }
 
 /// Opens a file here alone, if that can be.

@@ -14,7 +14,7 @@ pub(super) fn begin<'a>(view: &View<'_>, operation: &Op<'a>) -> Result<Ask<'a>, 
         }
         Op::SetLock { handle, owner, lock, flock, wait } => {
             let lock = from_kernel(owner, &lock, flock)?;
-            view.handles.locking(handle);
+            view.handles.locking(handle, lock.family);
             Ask::SetLock { handle: view.handle(handle)?, lock, wait }
         }
         _ => return Err(Errno::ENOSYS.into()),
