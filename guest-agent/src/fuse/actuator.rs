@@ -12,7 +12,7 @@ use super::reply::Answer;
 use super::request::{Operation, Request};
 use crate::nodes::LocalId;
 use parking_lot::RwLock;
-use protocol::{Changes, NodeId};
+use protocol::Changes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -61,7 +61,7 @@ pub struct Intercepted {
     pub answer: Answer<'static>,
     /// A file that others may have been told of since the change which the answer tells: its
     /// attributes are to be [asked for anew](super::renew).
-    pub renewed: Option<NodeId>,
+    pub renewed: Option<LocalId>,
 }
 
 /// The registered threads. A request of any other costs one atomic load.

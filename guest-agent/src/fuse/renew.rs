@@ -9,7 +9,8 @@ use super::reply::{self, Answer};
 use super::request::Request;
 use super::session::Session;
 use crate::client::{Complete, Outcome};
-use protocol::{Attr, AttrReply, Caller, NodeId, Reply, Request as Ask};
+use crate::nodes::LocalId;
+use protocol::{Attr, AttrReply, Caller, Reply, Request as Ask};
 use std::sync::Arc;
 
 impl Session {
@@ -19,11 +20,17 @@ impl Session {
         self: &Arc<Self>,
         bytes: &[u8],
         answer: Answer<'static>,
-        node: NodeId,
+        node: LocalId,
     ) {
-        let renewing = Renewing { session: self.clone(), bytes: bytes.into(), answer };
-        let ask = Ask::GetAttr { node };
-        self.client.submit(self.epoch(), None, &Caller::default(), &ask, Box::new(renewing));
+        let epoch = self.epoch();
+        let renewing = Box::new(Renewing { session: self.clone(), bytes: bytes.into(), answer });
+        match self.nodes.resolve(node) {
+            Ok(node) => {
+                let ask = Ask::GetAttr { node };
+                self.client.submit(epoch, None, &Caller::default(), &ask, renewing);
+            }
+            Err(_) => renewing.complete(Outcome::NotSent),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::fuse::request::{Operation as Op, Request};
 use crate::fuse::session::Session;
 use crate::nodes::LocalId;
 use parking_lot::Mutex;
-use protocol::{Attr, AttrReply, Entry, Errno, NodeId, Validity, mode};
+use protocol::{Attr, AttrReply, Entry, Errno, Validity, mode};
 use std::sync::{Arc, Weak};
 
 /// The view of one actuator thread. Its locks are held for no I/O but a notice about attributes,
@@ -166,7 +166,7 @@ fn renewed(
     scene: &Scene,
     request: &Request<'_>,
     answer: &Answer<'_>,
-) -> Option<NodeId> {
+) -> Option<LocalId> {
     // An entry has been counted as a lookup.
     let (local, counted) = match answer {
         Answer::Entry(entry) => (LocalId(entry.nodeid), 1),
@@ -175,7 +175,7 @@ fn renewed(
     };
     let known = session.nodes.known(local).filter(|_| scene.tells_present(local))?;
     let is_file = known.mode & mode::IFMT == mode::IFREG;
-    session.nodes.resolve(local).ok().filter(|_| is_file && known.lookups > counted)
+    (is_file && known.lookups > counted).then_some(local)
 }
 
 fn done(session: &Session, scene: &mut Scene, wanted: bool) -> Answer<'static> {
