@@ -45,7 +45,8 @@ pub fn operations() -> usize {
     scale() * OPERATIONS
 }
 
-fn scale() -> usize {
+/// As many times the least.
+pub fn scale() -> usize {
     std::env::var(SCALE).map_or(1, |scale| scale.parse().expect("a number"))
 }
 

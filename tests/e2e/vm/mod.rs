@@ -41,6 +41,11 @@ use std::time::Duration;
 /// How long a host may take, however slow the machine is.
 const LIMIT: Duration = Duration::from_secs(900);
 
+/// The same for a host that does more than the least.
+fn limit() -> Duration {
+    LIMIT * u32::try_from(files::scale().div_ceil(10)).expect("no more than that")
+}
+
 /// Each of these functions as a test in a host of its own.
 macro_rules! in_hosts {
     ($($module:ident: $check:ident),+ $(,)?; $why:literal) => { $(
@@ -53,7 +58,7 @@ macro_rules! in_hosts {
     (@run $module:ident, $check:ident) => {
         let name = concat!(module_path!(), "::", stringify!($check));
         let (_, name) = name.split_once("::").expect("the name of this program before it");
-        $crate::vm::lab::in_a_host(name, $crate::vm::LIMIT, $crate::vm::$module::$check);
+        $crate::vm::lab::in_a_host(name, $crate::vm::limit(), $crate::vm::$module::$check);
     };
     ($($module:ident: $check:ident),+ $(,)?) => { $(
         #[test]
