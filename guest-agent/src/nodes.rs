@@ -360,8 +360,8 @@ impl NodeTable {
     pub fn wants_content(&self, local: LocalId, most: u64) -> bool {
         let table = self.table.lock();
         table.get(local).is_some_and(|node| {
-            let has = node.cached_content == node.content && node.read_to >= node.size;
-            node.leased && node.epoch == table.epoch && (1..=most).contains(&node.size) && !has
+            let is_told = node.leased && node.epoch == table.epoch;
+            is_told && (1..=most).contains(&node.size) && !node.is_whole()
         })
     }
 
@@ -423,12 +423,8 @@ impl NodeTable {
     /// will be asked of the server.
     pub fn is_cached(&self, local: LocalId) -> bool {
         let table = self.table.lock();
-        table.get(local).is_some_and(|node| {
-            node.epoch == table.epoch
-                && node.leased
-                && node.cached_content == node.content
-                && node.read_to >= if node.is_dir() { u64::MAX } else { node.size }
-        })
+        let is_cached = |node: &Node| node.epoch == table.epoch && node.leased && node.is_whole();
+        table.get(local).is_some_and(is_cached)
     }
 
     /// What a file that has no name any more was like when last heard of.

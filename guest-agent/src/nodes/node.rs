@@ -81,6 +81,12 @@ impl Node {
         self.mode & mode::IFMT == mode::IFDIR
     }
 
+    /// Whether the kernel should have all of its present content, or of its listing.
+    pub(super) fn is_whole(&self) -> bool {
+        let all = if self.is_dir() { u64::MAX } else { self.size };
+        self.cached_content == self.content && self.read_to >= all
+    }
+
     pub(super) fn belief(&self, local: LocalId) -> Belief {
         Belief {
             local,

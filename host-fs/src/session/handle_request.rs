@@ -5,7 +5,6 @@ use crate::scratch;
 use protocol::{
     Caller, Entries, Errno, HandleId, NodeId, Payload, Reply, Request, Tag, Target, limits,
 };
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tracing::trace;
@@ -89,22 +88,16 @@ impl Session {
                 self.answer_bytes(
                     respond,
                     |buffer| self.read(*handle, *offset, *size, buffer),
-                    |data| Reply::Data { data: Payload(data) },
+                    |data, ()| Reply::Data { data: Payload(data) },
                 );
             }
             Request::OpenRead { node, flags, size } => {
-                let opened = Cell::new((HandleId(0), None));
                 self.answer_bytes(
                     respond,
-                    |buffer| {
-                        opened.set(self.open_read(caller, *node, *flags, *size, buffer)?);
-                        Ok(())
-                    },
-                    |data| match opened.get() {
-                        (handle, Some(attr)) => {
-                            Reply::OpenedRead { handle, attr, data: Payload(data) }
-                        }
-                        (handle, None) => Reply::Opened { handle },
+                    |buffer| self.open_read(caller, *node, *flags, *size, buffer),
+                    |data, (handle, attr)| match attr {
+                        Some(attr) => Reply::OpenedRead { handle, attr, data: Payload(data) },
+                        None => Reply::Opened { handle },
                     },
                 );
             }
@@ -112,35 +105,35 @@ impl Session {
                 self.answer_bytes(
                     respond,
                     |buffer| self.read_dir(*handle, *cookie, *size, *plus, buffer),
-                    |data| Reply::Listing { data: Payload(data) },
+                    |data, ()| Reply::Listing { data: Payload(data) },
                 );
             }
             Request::List { node, size } => {
                 self.answer_bytes(
                     respond,
                     |buffer| self.list_ahead(caller, *node, *size, buffer),
-                    |data| Reply::Listing { data: Payload(data) },
+                    |data, ()| Reply::Listing { data: Payload(data) },
                 );
             }
             Request::GetXattr { node, name } => {
                 self.answer_bytes(
                     respond,
                     |buffer| self.get_xattr(caller, *node, name.as_bytes(), buffer),
-                    |data| Reply::Data { data: Payload(data) },
+                    |data, ()| Reply::Data { data: Payload(data) },
                 );
             }
             Request::ListXattr { node } => {
                 self.answer_bytes(
                     respond,
                     |buffer| self.list_xattr(*node, buffer),
-                    |data| Reply::Data { data: Payload(data) },
+                    |data, ()| Reply::Data { data: Payload(data) },
                 );
             }
             Request::ReadLink { node } => {
                 self.answer_bytes(
                     respond,
                     |buffer| self.read_link(*node, buffer),
-                    |data| match Target::new(data) {
+                    |data, ()| match Target::new(data) {
                         Ok(target) => Reply::Target { target },
                         Err(_) => Reply::Error { errno: Errno::EIO },
                     },
@@ -165,16 +158,16 @@ impl Session {
     }
 
     /// For replies that carry bytes: `fill` puts them in this thread's buffer, from where the
-    /// responder takes them.
-    fn answer_bytes<R: Responder>(
+    /// responder takes them; what else it found goes to `reply`.
+    fn answer_bytes<R: Responder, T>(
         &self,
         respond: R,
-        fill: impl FnOnce(&mut Vec<u8>) -> Result<()>,
-        reply: impl FnOnce(&[u8]) -> Reply<'_>,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<T>,
+        reply: impl FnOnce(&[u8], T) -> Reply<'_>,
     ) {
         scratch::with(|buffer| {
             let filled = fill(buffer);
-            self.answer(respond, filled.map(|()| reply(buffer)));
+            self.answer(respond, filled.map(|found| reply(buffer, found)));
         });
     }
 

@@ -12,11 +12,10 @@ use super::handle_request::Result;
 use super::locate::Dir;
 use crate::handle::Permit;
 use crate::os::{self, Stat};
-use protocol::{NodeId, Time, mode};
+use protocol::{NodeId, mode};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 /// Most objects that one session keeps from their removal; the oldest go first.
 const MOST: usize = 64;
@@ -24,9 +23,9 @@ const MOST: usize = 64;
 /// the host removes them, their space is free only when others have come.
 const MOST_NEW: usize = 8;
 const MOST_BYTES: u64 = 1 << 20;
-/// For so long after its last change a file is new: nobody replaces one faster, again and again, whose
-/// guest is slower than this.
-const NEW: Duration = Duration::from_secs(1);
+/// For so many nanoseconds after its last change a file is new. A file that is replaced less often than
+/// that is opened in between.
+const NEW: i64 = 1_000_000_000;
 
 /// An object that may have no name.
 #[derive(Debug)]
@@ -101,7 +100,8 @@ impl Session {
     /// A guest has found a file, and may be about to open it.
     pub(super) fn keep_new(&self, dir: &Dir, name: &[u8], stat: &Stat, node: NodeId) {
         let is_small = stat.mode & mode::IFMT == mode::IFREG && stat.size <= MOST_BYTES;
-        if !is_small || !is_new(stat.ctime) || self.state.lock().found.get(node).is_some() {
+        let age = os::now().nanoseconds().saturating_sub(stat.ctime.nanoseconds());
+        if !is_small || age >= NEW || self.state.lock().found.get(node).is_some() {
             return;
         }
         let Some(kept) = self.hold(dir, name, stat) else { return };
@@ -133,10 +133,4 @@ impl Session {
             self.share.take()
         })
     }
-}
-
-fn is_new(changed: Time) -> bool {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let age = since.as_nanos() as i128 - i128::from(changed.nanoseconds());
-    age < NEW.as_nanos() as i128
 }

@@ -250,29 +250,19 @@ fn a_file_that_is_being_replaced_is_never_read_in_part(shape: Shape) {
     let Held { share, .. } = Held::new(shape, &replacement(0));
     let (host, saved) = (share.host().join("file"), share.host().join("saved"));
     let guest = share.mount().join("file");
-    thread::scope(|scope| {
-        let replacing = scope.spawn(|| {
-            for round in 1..=REPLACEMENTS {
-                fs::write(&saved, replacement(round)).expect("a file");
-                fs::rename(&saved, &host).expect("a rename");
-                thread::sleep(Duration::from_millis(1));
-            }
-        });
-        let mut found = 0;
-        let mut read = || {
-            let content = fs::read(&guest).expect("the file");
-            let round = content.get(..8).and_then(|round| str::from_utf8(round).ok()?.parse().ok());
-            let round = round.unwrap_or_default();
-            same(round, &format!("content behind round {found}"), &content, &replacement(round));
-            assert!(round >= found, "round {round} is read behind round {found}");
-            found = round;
-            found
-        };
-        while !replacing.is_finished() {
-            read();
-        }
-        replacing.join().expect("the host");
-        eventually("the last one is read", PROMPT, || read() == REPLACEMENTS);
+    let mut found = 0;
+    let replace = |round| {
+        fs::write(&saved, replacement(round)).expect("a file");
+        fs::rename(&saved, &host).expect("a rename");
+    };
+    read_meanwhile(replace, || {
+        let content = fs::read(&guest).expect("the file");
+        let round = content.get(..8).and_then(|round| str::from_utf8(round).ok()?.parse().ok());
+        let round = round.unwrap_or_default();
+        same(round, &format!("content behind round {found}"), &content, &replacement(round));
+        assert!(round >= found, "round {round} is read behind round {found}");
+        found = round;
+        found
     });
 }
 
@@ -281,29 +271,35 @@ fn a_file_that_grows_is_never_read_shorter(shape: Shape) {
     let Held { share, .. } = Held::new(shape, b"");
     let (host, guest) = (share.host().join("file"), share.mount().join("file"));
     let line = |round: usize| format!("{round:08}\n");
+    let mut log = OpenOptions::new().append(true).open(&host).expect("the file");
+    let mut found = 0;
+    let append = |round| log.write_all(line(round).as_bytes()).expect("a write");
+    read_meanwhile(append, || {
+        let content = fs::read(&guest).expect("the file");
+        let lines = content.len() / line(1).len();
+        let expected: String = (1..=lines).map(line).collect();
+        same(lines, "content", &content, expected.as_bytes());
+        assert!(lines >= found, "{lines} lines are read behind {found}");
+        found = lines;
+        found
+    });
+}
+
+/// The host changes a file once a millisecond, by number, while the guest reads it without a pause and
+/// tells which change it has found. At last it finds the last one.
+fn read_meanwhile(mut change: impl FnMut(usize) + Send, mut read: impl FnMut() -> usize) {
     thread::scope(|scope| {
-        let growing = scope.spawn(|| {
-            let mut log = OpenOptions::new().append(true).open(&host).expect("the file");
-            for round in 0..REPLACEMENTS {
-                log.write_all(line(round).as_bytes()).expect("a write");
+        let changing = scope.spawn(move || {
+            for round in 1..=REPLACEMENTS {
+                change(round);
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        let mut found = 0;
-        let mut read = || {
-            let content = fs::read(&guest).expect("the file");
-            let lines = content.len() / line(0).len();
-            let expected: String = (0..lines).map(line).collect();
-            same(lines, "content", &content, expected.as_bytes());
-            assert!(lines >= found, "{lines} lines are read behind {found}");
-            found = lines;
-            found
-        };
-        while !growing.is_finished() {
+        while !changing.is_finished() {
             read();
         }
-        growing.join().expect("the host");
-        eventually("all of it is read", PROMPT, || read() == REPLACEMENTS);
+        changing.join().expect("the host");
+        eventually("the last change is read", PROMPT, || read() == REPLACEMENTS);
     });
 }
 

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::pipe::pipe;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use super::stats::Delays;
+
 const TIMES: usize = 2000;
 
 /// Times of a byte there and back between two threads.
@@ -66,8 +68,7 @@ fn there_and_back(one: usize, other: usize) -> io::Result<Duration> {
                 }
                 times.push(start.elapsed());
             }
-            times.sort_unstable();
-            Ok(times[TIMES / 2])
+            Ok(Delays::of(times).p50)
         });
         asker.join().unwrap_or_else(|_| Err(io::Error::other("the thread that asks has panicked")))
     })

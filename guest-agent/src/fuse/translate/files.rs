@@ -268,8 +268,7 @@ fn is_read_only(kernel: u32) -> bool {
 }
 
 /// Whether nothing has to be done when a descriptor is closed that is not the last: nothing is written
-/// late, neither by the kernel's cache nor through a mapping, and nobody locks files by
-/// `fcntl`.
+/// late, neither by the kernel's cache nor through a mapping, and nobody locks by `fcntl`.
 fn closes_silently(view: &View<'_>, asked: OpenFlags) -> bool {
     view.policy.consistency != Consistency::Delegated
         && !asked.contains(OpenFlags::RDWR)
