@@ -5,6 +5,8 @@
 //! several times what is done in the turn. So while many changes wait, the threads that take such
 //! turns are *gathered* on one processor, and let go as soon as nothing waits.
 
+pub mod follow;
+
 use parking_lot::Mutex;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity};
@@ -47,6 +49,11 @@ impl Affinity {
         for (thread, _) in &*self.members.lock() {
             _ = sched_setaffinity(Some(*thread), &here);
         }
+    }
+
+    /// Whether they are.
+    pub fn is_gathered(&self) -> bool {
+        self.gathered.load(Ordering::Acquire)
     }
 
     /// Lets them go again.

@@ -12,6 +12,7 @@
 //!
 //! Lock order: `state` is never held while another lock of the crate is taken.
 
+use crate::affinity::follow::Bringer;
 use parking_lot::Mutex;
 use protocol::{Attachment, Caller, Changes, Errno, Notice, Reply, Request, Tag, Time, limits};
 use std::collections::{BTreeSet, VecDeque};
@@ -81,6 +82,8 @@ pub struct Origin {
 
 /// The client of one server, shared by all mounts of the agent.
 pub struct Client {
+    /// The thread that brings replies.
+    pub(crate) bringer: Arc<Bringer>,
     state: Mutex<State>,
     mounts: AtomicU64,
     /// When something came last, in nanoseconds since the machine started.
@@ -147,6 +150,7 @@ impl Client {
     /// A client without a connection.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
+            bringer: Arc::default(),
             state: Mutex::new(State {
                 clock: None,
                 transport: None,

@@ -1,9 +1,9 @@
-//! The two things of this crate that take unsafe code: a descriptor table for one thread alone, and the
-//! size of a vsock socket's buffer, for which no crate has a safe call.
+//! The three things of this crate that take unsafe code: a descriptor table for one thread alone, and
+//! the size of a vsock socket's buffer and the scheduling of a thread, for which no crate has a safe call.
 
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Pid, Resource, getrlimit};
 use rustix::thread::UnshareFlags;
 use std::io;
 use std::os::fd::AsFd;
@@ -33,6 +33,23 @@ pub(crate) fn set_vsock_buffer(socket: impl AsFd, bytes: u64) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Lets a thread of this process come after all others (`SCHED_IDLE`), or be as others are
+/// (`SCHED_OTHER`).
+///
+/// # Errors
+/// The thread is gone, or the system does not let it return: that takes `CAP_SYS_NICE` or a limit of
+/// `RLIMIT_NICE`.
+pub(crate) fn set_idle(thread: Pid, idle: bool) -> io::Result<()> {
+    let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+    let priority: libc::c_int = 0;
+    let thread = thread.as_raw_pid();
+    // SAFETY: `struct sched_param` is one number, which is only read. The system call, since musl's
+    // function does nothing.
+    let set =
+        unsafe { libc::syscall(libc::SYS_sched_setscheduler, thread, policy, &raw const priority) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Gives the calling thread a descriptor table of its own, in which nothing is open but the

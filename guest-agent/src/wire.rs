@@ -79,6 +79,7 @@ pub fn connect(address: &Address, client: Arc<Client>) -> Result<(), ConnectErro
     client.connected(connection.sender.clone());
     let address = address.clone();
     let keep = move || {
+        client.bringer.join();
         loop {
             let why = connection.read_all(&client);
             connection.sender.close();

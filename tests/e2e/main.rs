@@ -8,6 +8,7 @@
 //! | [`locks`] | POSIX, OFD and `flock` locks hold among processes and guests |
 //! | [`events`] | a change on the host wakes the watchers on the mount |
 //! | [`watchers`] | the tools that people leave running follow each change, and rest |
+//! | [`askers`] | who asks alone is followed to its processor, and nobody is kept waiting by that |
 //! | [`crashes`] | `kill -9` of any part: the mount answers, nothing synced is lost |
 //! | [`limits`] | few descriptors, many files, little memory, a full disk |
 //! | [`lifecycle`] | starting, ending, several guests, read-only shares |
@@ -23,6 +24,7 @@
 //! `module::sentence::shape`. Most need root and Linux with FUSE.
 #![cfg(target_os = "linux")]
 
+mod askers;
 mod crashes;
 mod events;
 mod files;

@@ -5,6 +5,9 @@ use super::abi::{self, opcode};
 use protocol::{DecodeError, Errno, Name, Target, XattrName};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+/// What is read at once where the kernel reads ahead; a program's own small reads are less.
+const BULK: u32 = 64 << 10;
+
 /// How this mount's kernel encodes what depends on the flags of `FUSE_INIT`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Dialect {
@@ -197,6 +200,13 @@ pub enum Operation<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct ForgetItems<'a> {
     bytes: &'a [u8],
+}
+
+impl Operation<'_> {
+    /// Whether it reads so much that the kernel asks for the next before this is answered.
+    pub fn is_bulk(&self) -> bool {
+        matches!(self, Self::Read { size, .. } if *size >= BULK)
+    }
 }
 
 impl ForgetItems<'_> {

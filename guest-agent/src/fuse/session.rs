@@ -15,6 +15,7 @@ use super::reply::Answer;
 use super::request::{Dialect, Operation, Request};
 use super::translate::{self, Leftovers, Policy, Stop, View};
 use crate::affinity::Affinity;
+use crate::affinity::follow::Following;
 use crate::ahead::Ahead;
 use crate::bell::Bell;
 use crate::client::{Attendant, Client, Origin};
@@ -57,6 +58,8 @@ pub struct Session {
     pub actuators: Actuators,
     /// The threads that take turns at an injection.
     pub affinity: Arc<Affinity>,
+    /// The threads that read requests.
+    following: Following,
     /// What has been done.
     pub counters: Counters,
     /// What the guest did while directories are compared.
@@ -104,6 +107,8 @@ impl Session {
     /// A session that is neither attached nor mounted.
     pub fn new(client: Arc<Client>, export: &str) -> Arc<Self> {
         let mount = client.new_mount();
+        let affinity = Arc::<Affinity>::default();
+        let following = Following::new(affinity.clone(), client.bringer.clone());
         let session = Arc::new(Self {
             client,
             device: Device::default(),
@@ -111,7 +116,8 @@ impl Session {
             handles: HandleTable::default(),
             ahead: Ahead::default(),
             actuators: Actuators::default(),
-            affinity: Arc::default(),
+            affinity,
+            following,
             counters: Counters::default(),
             own: Own::default(),
             opened: Bell::default(),
@@ -291,15 +297,20 @@ impl Session {
     /// Reads and serves requests until the mount is gone.
     fn work(self: &Arc<Self>) {
         let _member = self.affinity.join();
+        let mut reader = self.following.join();
         let mut buffer = self.pool.take();
         loop {
+            reader.stand_by();
             match self.device.read(buffer.as_mut()) {
                 Ok(Incoming::Unmounted) => break,
                 Ok(Incoming::Request(len)) => {
                     let bytes = buffer.as_slice().get(..len).unwrap_or_default();
                     match Request::parse(bytes, self.dialect()) {
-                        Ok(request) if self.serve_here(&request, bytes) => {}
-                        Ok(_) => {
+                        Ok(request) => {
+                            reader.asked(request.header.pid, request.operation.is_bulk());
+                            if self.serve_here(&request, bytes) {
+                                continue;
+                            }
                             self.counters.operations.add(1);
                             self.active.ring();
                             let bytes = RequestBytes::keep(&mut buffer, len, &self.pool);
@@ -550,6 +561,7 @@ impl Session {
     /// # Errors
     /// If no thread can be made.
     pub(crate) fn start(self: &Arc<Self>, threads: usize) -> std::io::Result<()> {
+        self.following.allow(threads);
         for number in 0..threads {
             let session = self.clone();
             let name = format!("osxfs-fuse-{number}");
