@@ -28,6 +28,8 @@ use tracing::{debug, trace};
 
 /// A follower that has not got on for so long is set free.
 const TICK: Duration = Duration::from_millis(2);
+/// So often is looked where the asker is.
+const SCOUT_TICK: Duration = Duration::from_micros(500);
 /// One asker is followed after so many requests in a row that nobody else made one between, ...
 const RUN: u32 = 32;
 /// ... in no more than this.
@@ -36,7 +38,7 @@ const FAST: Duration = Duration::from_millis(64);
 const FOREIGN: u32 = 8;
 /// A follower, a guard and a scout.
 const LEAST_THREADS: usize = 3;
-/// Nobody is followed for so long after a follower did not get on; twice as long each time up to the
+/// Nobody is followed for so long after others wanted the follower's processor; twice as long each time up to the
 /// most, until one has got on for longer than that.
 const PAUSE_LEAST: Duration = Duration::from_millis(100);
 const PAUSE_MOST: Duration = Duration::from_secs(3);
@@ -51,8 +53,6 @@ pub struct Following {
     follower: AtomicI32,
     /// Requests that it has read.
     turns: AtomicU32,
-    /// It is carrying one out.
-    serving: AtomicBool,
     /// Who asked last, and while all read, how often in a row since when.
     asker: AtomicU32,
     run: AtomicU32,
@@ -125,7 +125,6 @@ impl Following {
             able: AtomicBool::new(false),
             follower: AtomicI32::new(0),
             turns: AtomicU32::new(0),
-            serving: AtomicBool::new(false),
             asker: AtomicU32::new(0),
             run: AtomicU32::new(0),
             run_since: AtomicU64::new(0),
@@ -199,7 +198,7 @@ impl Following {
             let timed_out = self.free.wait_for(state, TICK).timed_out();
             let now = self.turns.load(Ordering::Relaxed);
             if timed_out && std::mem::replace(&mut before, now) == now {
-                let got_on = !self.serving.load(Ordering::Relaxed) && !state.wants_to_run();
+                let got_on = !state.wants_to_run();
                 self.release(state, got_on);
             }
         }
@@ -214,7 +213,7 @@ impl Following {
             let follower = self.follower.load(Ordering::Acquire);
             let Some(Stat { processor, .. }) = stat.filter(|_| follower != 0 && state.has_guard)
             else {
-                self.free.wait_for(state, TICK);
+                self.free.wait_for(state, SCOUT_TICK);
                 continue;
             };
             let is_there = state.place == Some(processor);
@@ -222,11 +221,11 @@ impl Following {
             if !is_there && !(has_all && state.bind(processor)) {
                 self.release(state, false);
             }
-            self.free.wait_for(state, TICK);
+            self.free.wait_for(state, SCOUT_TICK);
         }
     }
 
-    /// All read again. If the follower did not get on, nobody is followed for a while.
+    /// All read again. If the follower wanted to and did not get on, nobody is followed for a while.
     fn release(&self, state: &mut State, got_on: bool) {
         let follower = self.follower.swap(0, Ordering::AcqRel);
         if follower == 0 {
@@ -260,9 +259,7 @@ impl Reader<'_> {
         match following.follower.load(Ordering::Acquire) {
             0 if following.is_run() => self.begin(),
             0 => {}
-            follower if follower == self.thread.as_raw_pid() => {
-                following.serving.store(false, Ordering::Relaxed);
-            }
+            follower if follower == self.thread.as_raw_pid() => {}
             _ => self.wait(),
         }
     }
@@ -283,7 +280,6 @@ impl Reader<'_> {
             return;
         }
         following.turns.fetch_add(1, Ordering::Relaxed);
-        following.serving.store(true, Ordering::Relaxed);
         if asker == 0 {
             return;
         }
@@ -311,7 +307,6 @@ impl Reader<'_> {
             self.trust = RUN;
             state.party = vec![(self.thread, self.own.clone())];
             state.begun = now;
-            following.serving.store(false, Ordering::Relaxed);
             following.follower.store(self.thread.as_raw_pid(), Ordering::Release);
         }
     }
