@@ -28,8 +28,9 @@ use tracing::{debug, trace};
 
 /// A follower that has not got on for so long is set free.
 const TICK: Duration = Duration::from_millis(2);
-/// So often is looked where the asker is.
-const SCOUT_TICK: Duration = Duration::from_micros(500);
+/// So often is looked where the asker is, with so many times as long a rest as that took.
+const LOOK: Duration = Duration::from_micros(500);
+const REST: u32 = 20;
 /// One asker is followed after so many requests in a row that nobody else made one between, ...
 const RUN: u32 = 32;
 /// ... in no more than this.
@@ -208,20 +209,23 @@ impl Following {
     fn scout(&self, state: &mut MutexGuard<'_, State>) {
         while self.is_followed() {
             let asker = self.asker.load(Ordering::Relaxed);
+            let begun = Instant::now();
             // May wait for the asker.
             let stat = MutexGuard::unlocked(state, || Stat::of("/proc", asker));
+            let rest = (begun.elapsed() * REST).max(LOOK);
             let follower = self.follower.load(Ordering::Acquire);
-            let Some(Stat { processor, .. }) = stat.filter(|_| follower != 0 && state.has_guard)
-            else {
-                self.free.wait_for(state, SCOUT_TICK);
-                continue;
-            };
-            let is_there = state.place == Some(processor);
-            let has_all = state.place.is_some() || self.bringer.lend(follower, &mut state.party);
-            if !is_there && !(has_all && state.bind(processor)) {
-                self.release(state, false);
+            if let Some(Stat { processor, .. }) = stat
+                && follower != 0
+                && state.has_guard
+                && state.place != Some(processor)
+            {
+                let has_all =
+                    state.place.is_some() || self.bringer.lend(follower, &mut state.party);
+                if !has_all || !state.bind(processor) {
+                    self.release(state, false);
+                }
             }
-            self.free.wait_for(state, SCOUT_TICK);
+            self.free.wait_for(state, rest);
         }
     }
 
