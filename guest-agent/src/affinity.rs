@@ -6,6 +6,7 @@
 //! turns are *gathered* on one processor, and let go as soon as nothing waits.
 
 pub mod follow;
+mod stat;
 
 use parking_lot::Mutex;
 use rustix::process::Pid;

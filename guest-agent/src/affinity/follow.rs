@@ -15,12 +15,11 @@
 //! files, for which it may be waiting for us.
 
 use super::Affinity;
+use super::stat::Stat;
 use crate::os::set_idle;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -39,8 +38,8 @@ const FAST: Duration = Duration::from_millis(64);
 const FOREIGN: u32 = 8;
 /// A follower, a guard and a scout.
 const LEAST_THREADS: usize = 3;
-/// Nobody is followed for so long after others wanted the follower's processor; twice as long each time up to the
-/// most, until one has got on for longer than that.
+/// Nobody is followed for so long after others wanted the follower's processor, twice as long each time
+/// up to the most, until a follower has got on for longer than that.
 const PAUSE_LEAST: Duration = Duration::from_millis(100);
 const PAUSE_MOST: Duration = Duration::from_secs(3);
 
@@ -106,7 +105,7 @@ impl Bringer {
         let order = (Ordering::AcqRel, Ordering::Relaxed);
         let is_free = self.lent.compare_exchange(0, follower, order.0, order.1).is_ok();
         if is_free {
-            party.extend(self.thread.lock().clone());
+            party.extend(*self.thread.lock());
         }
         is_free
     }
@@ -309,7 +308,7 @@ impl Reader<'_> {
             && !following.affinity.is_gathered()
         {
             self.trust = RUN;
-            state.party = vec![(self.thread, self.own.clone())];
+            state.party = vec![(self.thread, self.own)];
             state.begun = now;
             following.follower.store(self.thread.as_raw_pid(), Ordering::Release);
         }
@@ -362,37 +361,6 @@ impl Drop for Reader<'_> {
         if following.follower.load(Ordering::Acquire) == self.thread.as_raw_pid() {
             following.release(&mut state, true);
         }
-    }
-}
-
-/// What the kernel tells of a thread (proc_pid_stat(5)).
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    /// Field 3: `R` if it runs or would like to.
-    state: u8,
-    /// Field 39: where it ran last.
-    processor: usize,
-}
-
-impl Stat {
-    /// Of the thread with this number in a folder of processes.
-    fn of(folder: &str, thread: u32) -> Option<Self> {
-        let mut path = [0; 40];
-        write!(&mut path[..], "{folder}/{thread}/stat").ok()?;
-        let end = path.iter().position(|byte| *byte == 0)?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path[..end], flags, Mode::empty()).ok()?;
-        let mut text = [0; 1024];
-        let len = rustix::io::read(file, &mut text).ok()?;
-        Self::parse(text.get(..len)?)
-    }
-
-    /// The name, field 2, stands in brackets and may hold anything.
-    fn parse(text: &[u8]) -> Option<Self> {
-        let name_end = text.iter().rposition(|byte| *byte == b')')?;
-        let mut fields = std::str::from_utf8(text.get(name_end + 1..)?).ok()?.split_whitespace();
-        let state = *fields.next()?.as_bytes().first()?;
-        Some(Self { state, processor: fields.nth(35)?.parse().ok()? })
     }
 }
 
@@ -482,19 +450,5 @@ mod tests {
             go_on.send(()).unwrap();
             answered.recv().unwrap();
         });
-    }
-
-    #[test]
-    fn a_name_may_hold_what_separates_fields() {
-        let text =
-            b"12 (a) R ) (b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 \
-            26 27 28 29 30 31 32 33 34 35 7 37 38";
-        assert_eq!(Stat::parse(text), Some(Stat { state: b'S', processor: 7 }));
-        for bad in [&b""[..], b"12 (a", b"12 (a) ", b"12 (a) S 1 2", b"12 (a) \xff"] {
-            assert_eq!(Stat::parse(bad), None);
-        }
-        let own = Stat::of("/proc", gettid().as_raw_pid().unsigned_abs()).unwrap();
-        assert_eq!(own.state, b'R');
-        assert_eq!(Stat::of("/proc", 0), None);
     }
 }
