@@ -1,7 +1,7 @@
 //! Whoever asks alone is followed to its processor, and gets on also where others never rest.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -41,14 +41,17 @@ fn who_asks_alone_is_followed_until_it_rests(shape: Shape) {
     require_root!();
     let mut share = shape.mounted();
     let agent = Path::new("/proc").join(share.agent().pid().as_raw_nonzero().to_string());
-    let free = threads(&agent);
     let mut asked = 0;
     eventually("a thread comes last, on one processor", PROMPT, || {
         ask(share.mount(), asked..asked + 100);
         asked += 100;
-        threads(&agent).iter().any(|thread| thread.comes_last && thread.processors == 1)
+        threads(&agent).contains(&Scheduling { comes_last: true, processors: 1 })
     });
-    eventually("all threads are as they were", PROMPT, || threads(&agent) == free);
+    let all = sched_getaffinity(None).expect("the processors").count();
+    let free = Scheduling { comes_last: false, processors: all };
+    eventually("all threads are as they were", PROMPT, || {
+        threads(&agent).iter().all(|thread| *thread == free)
+    });
 }
 
 fn an_asker_gets_on_where_others_never_rest(shape: Shape) {
@@ -92,7 +95,6 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// How a thread is scheduled.
 #[derive(Debug, PartialEq, Eq)]
 struct Scheduling {
-    thread: PathBuf,
     /// `SCHED_IDLE`.
     comes_last: bool,
     processors: u32,
@@ -100,11 +102,11 @@ struct Scheduling {
 
 fn threads(process: &Path) -> Vec<Scheduling> {
     let tasks = fs::read_dir(process.join("task")).expect("its threads").flatten();
-    tasks.filter_map(|task| Scheduling::of(task.path())).collect()
+    tasks.filter_map(|task| Scheduling::of(&task.path())).collect()
 }
 
 impl Scheduling {
-    fn of(thread: PathBuf) -> Option<Self> {
+    fn of(thread: &Path) -> Option<Self> {
         let stat = fs::read_to_string(thread.join("stat")).ok()?;
         let status = fs::read_to_string(thread.join("status")).ok()?;
         // Field 41 is the policy; the second, the name, ends with the last bracket.
@@ -112,7 +114,6 @@ impl Scheduling {
         let processors = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:"))?;
         let words = processors.trim().split(',').map(|word| u32::from_str_radix(word, 16));
         Some(Self {
-            thread,
             comes_last: policy == "5",
             processors: words.map(|word| word.expect("a mask").count_ones()).sum(),
         })
