@@ -6,25 +6,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::host::{LOADED, share_of, shell};
-use super::lab::SCALE;
 use crate::suites::{fsx, pjdfstest};
 use crate::support::{Scratch, Suite, tools, tree};
 
-/// How many files are copied, and how much fsx does. An emulated processor in an emulated processor
-/// makes some ten files a second, so this is little; `OSXFS_VM_SCALE=40` makes it 20,000 of each.
-const FILES: usize = 500;
+/// How many files are copied. An emulated processor in an emulated processor makes some fifteen a second.
+const FILES: usize = 20_000;
+/// How much fsx does.
 const OPERATIONS: usize = 500;
 const SUM: &str = "find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum";
 
 pub fn many_files_arrive_whole() {
     let scratch = Scratch::new();
     let shared = scratch.dir("shared");
-    many(&shared, count(), |script| shell(share_of(&shared, "/shared"), script));
+    many(&shared, |script| shell(share_of(&shared, "/shared"), script));
 }
 
 /// A guest copies them within the folder that it has at `/shared`, and both sides find the same.
-pub fn many(shared: &Path, files: usize, in_guest: impl FnOnce(&str) -> String) {
-    tree::make(&shared.join("from"), files, 100, 4_000);
+pub fn many(shared: &Path, in_guest: impl FnOnce(&str) -> String) {
+    tree::make(&shared.join("from"), FILES, 100, 4_000);
     let script = format!("cd /shared; cp -r from to; cd to; {SUM}");
     let in_guest = in_guest(&script);
     for folder in ["from", "to"] {
@@ -35,25 +34,10 @@ pub fn many(shared: &Path, files: usize, in_guest: impl FnOnce(&str) -> String) 
     }
 }
 
-/// How many files are copied.
-pub fn count() -> usize {
-    scale() * FILES
-}
-
-/// What fsx does.
-pub fn operations() -> usize {
-    scale() * OPERATIONS
-}
-
-/// As many times the least.
-pub fn scale() -> usize {
-    std::env::var(SCALE).map_or(1, |scale| scale.parse().expect("a number"))
-}
-
 pub fn judges_find_no_fault() {
     let scratch = Scratch::new();
     let shared = scratch.dir("shared");
-    judges(&shared, operations(), |script| shell(share_of(&shared, "/shared"), script));
+    judges(&shared, OPERATIONS, |script| shell(share_of(&shared, "/shared"), script));
 }
 
 /// fsx and pjdfstest in a guest that has the folder at `/shared`.

@@ -17,8 +17,7 @@ while read -r module; do insmod "$module"; done < /etc/osxfs/modules
 mount -t ext4 /dev/vda /var/tmp
 export LD_LIBRARY_PATH=/tools/lib OSXFS_BIN=/tools/bin/osxfs OSXFS_IMAGE=/image OSXFS_TOOLS=/tools
 export OSXFS_TEST_DIR=/var/tmp OSXFS_E2E_HOST=1 RUST_BACKTRACE=1
-read -r test OSXFS_VM_SCALE < /test
-export OSXFS_VM_SCALE
+read -r test < /test
 e2e --exact "$test" --include-ignored --nocapture --test-threads 1 < /dev/null
 echo "osxfs-lab: status $?"
 sync

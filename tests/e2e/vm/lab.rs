@@ -20,8 +20,6 @@ use crate::support::{PROMPT, Scratch, Suite, require, share, tools, turns};
 
 /// Says that this program runs in the host.
 const INSIDE: &str = "OSXFS_E2E_HOST";
-/// Says how much some tests do; goes into the host with them.
-pub const SCALE: &str = "OSXFS_VM_SCALE";
 const INIT: &str = include_str!("host-init.sh");
 /// What init says at the end.
 const VERDICT: &str = "osxfs-lab: status ";
@@ -81,8 +79,7 @@ fn initrd(name: &str, image: &Path, programs: &BTreeMap<&str, PathBuf>) -> Vec<u
     };
     let mut archive = Archive::default();
     archive.file("init", 0o755, INIT.as_bytes());
-    let scale = std::env::var(SCALE).unwrap_or_else(|_| "1".into());
-    archive.file("test", 0o644, format!("{name} {scale}\n").as_bytes());
+    archive.file("test", 0o644, format!("{name}\n").as_bytes());
     for part in ["vmlinuz", "initrd"] {
         archive.file(&format!("image/{part}"), 0o644, &read(&image.join(part)));
     }
