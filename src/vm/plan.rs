@@ -20,6 +20,9 @@ use vmm::{Console, Share, VmConfig};
 const CONSOLE: &str = "console=";
 const SERIAL: &str = "console=ttyS0";
 const PANIC: &str = "panic=-1";
+/// An idle kernel otherwise wakes up twice a second to compare clocks, which KVM keeps, and to look for
+/// lockups, which it finds where only the host has slept.
+const IDLE: &str = "tsc=reliable nowatchdog";
 /// Where nobody watches the console the kernel says less, for each character is an exit.
 const QUIET: &str = "quiet";
 /// Without a command there is a shell on the console; in our own image on the better one.
@@ -99,7 +102,7 @@ impl Plan {
             None => {
                 let named = args.cmdline.as_deref().is_some_and(|line| console_of(line).is_some());
                 words.extend((!named).then_some(SERIAL));
-                words.push(PANIC);
+                words.extend([PANIC, IDLE]);
                 words.extend(console.is_none().then_some(QUIET));
                 let shell = if own_image { SHELL_ON_HVC } else { SHELL };
                 words.extend(command.is_none().then_some(shell));
@@ -251,7 +254,10 @@ mod tests {
     #[test]
     fn without_a_command_there_is_a_shell_on_the_console() {
         let plan = plan(&["--cmdline", "nokaslr"]).unwrap();
-        assert_eq!(plan.config.cmdline, "console=ttyS0 panic=-1 osxfs.shell nokaslr");
+        assert_eq!(
+            plan.config.cmdline,
+            "console=ttyS0 panic=-1 tsc=reliable nowatchdog osxfs.shell nokaslr"
+        );
         assert_eq!(plan.console, Some(Console::Stdio));
         assert!(plan.command.is_none());
         assert_eq!(plan.typing, Typing::Serial, "whose image it is nobody knows");
@@ -261,13 +267,21 @@ mod tests {
     fn what_is_typed_goes_to_the_console_that_the_kernel_has() {
         let of_line = |line: &str| plan(&["--cmdline", line]).unwrap();
         for (line, cmdline, typing) in [
-            ("console=hvc0", "panic=-1 osxfs.shell console=hvc0", Typing::Virtio),
+            (
+                "console=hvc0",
+                "panic=-1 tsc=reliable nowatchdog osxfs.shell console=hvc0",
+                Typing::Virtio,
+            ),
             (
                 "console=hvc0 console=ttyS0,115200",
-                "panic=-1 osxfs.shell console=hvc0 console=ttyS0,115200",
+                "panic=-1 tsc=reliable nowatchdog osxfs.shell console=hvc0 console=ttyS0,115200",
                 Typing::Serial,
             ),
-            ("quiet", "console=ttyS0 panic=-1 osxfs.shell quiet", Typing::Serial),
+            (
+                "quiet",
+                "console=ttyS0 panic=-1 tsc=reliable nowatchdog osxfs.shell quiet",
+                Typing::Serial,
+            ),
         ] {
             let plan = of_line(line);
             assert_eq!((plan.config.cmdline.as_str(), plan.typing), (cmdline, typing));
@@ -278,7 +292,7 @@ mod tests {
     fn a_command_has_its_words_and_a_quiet_console() {
         let plan = plan(&["--share", ".:/src:ro", "--env", "A=b", "--", "sh", "-c", "ls --all"]);
         let plan = plan.unwrap();
-        assert_eq!(plan.config.cmdline, "console=ttyS0 panic=-1 quiet");
+        assert_eq!(plan.config.cmdline, "console=ttyS0 panic=-1 tsc=reliable nowatchdog quiet");
         assert_eq!(plan.console, None);
         let start = plan.start(Time { sec: 1, nsec: 2 }, None).unwrap();
         let words: Vec<_> = start.command.iter().map(|word| word.as_bytes()).collect();

@@ -114,7 +114,8 @@ fn command(monitor: Monitor, options: &Options) -> Command {
             command.args(["-device", "virtio-serial-device", "-chardev", "null,id=null"]);
             command.args(["-device", "virtconsole,chardev=null"]);
             command.args(["-kernel", kernel, "-initrd", initrd, "-append"]);
-            command.arg(format!("console=ttyS0 panic=-1 {words}"));
+            // As our monitor says it.
+            command.arg(format!("console=ttyS0 panic=-1 tsc=reliable nowatchdog {words}"));
         }
     }
     command
