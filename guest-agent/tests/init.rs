@@ -158,10 +158,10 @@ fn a_signal_reaches_the_command() {
         return;
     }
     let mut guest = Guest::start(&Plan::shell(
-        "trap 'echo caught; exit 9' HUP; echo on; while :; do sleep 0.05; done",
+        "trap 'echo caught; exit 9' USR1; echo on; while :; do sleep 0.05; done",
     ));
     assert_eq!((guest.next(), guest.next()), (Said::Ready, Said::Out(b"on\n".to_vec())));
-    guest.order(&Order::Signal(1));
+    guest.order(&Order::Signal(10));
     let said = guest.rest();
     assert_eq!(out(&said), "caught\n");
     assert_eq!(said.last(), Some(&Said::Exited(Outcome::Status(9))));
