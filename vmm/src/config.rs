@@ -54,7 +54,7 @@ pub enum ConfigError {
         cause: &'static str,
     },
     /// Text of a size that is none.
-    #[error("memory size `{given}`: {cause}; write a whole number with M, G or T, such as 512M")]
+    #[error("memory size `{}`: {cause}; write a whole number with M, G or T, such as 512M", .given.escape_debug())]
     Memory {
         /// What was written.
         given: String,

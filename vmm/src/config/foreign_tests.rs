@@ -176,6 +176,12 @@ fn nearly() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn a_memory_size_with_a_line_in_it_is_refused_in_one_line() {
+    let error = Xhyve::parse("-m \"\n\"").unwrap_err().to_string();
+    assert!(is_one_line_with_a_next_step(&error), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -139,7 +139,9 @@ fn all_packets_that_there_are_go_in_one_turn_with_one_interrupt() {
     driver.look(Some(Duration::ZERO)).unwrap();
     let before = bench.guest.signal.so_far().used.len();
     driver.turn();
-    assert_eq!(bench.guest.signal.so_far().used[before..], [RX as u16]);
+    // What the guest has sent may be given back now, too.
+    let used = bench.guest.signal.so_far().used[before..].to_vec();
+    assert_eq!(used.iter().filter(|&&queue| queue == RX as u16).count(), 1, "{used:?}");
     // The answer to the request, and as much in each packet as its buffer holds.
     let mut packets = Vec::new();
     while let Some(used) = bench.guest.queues[RX].collect() {
