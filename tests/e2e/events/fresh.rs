@@ -31,7 +31,7 @@ on_each_shape!(together:
     an_appended_file_is_read_anew,
     a_replaced_file_is_read_anew,
     a_file_that_is_being_replaced_is_never_read_in_part,
-    a_file_that_grows_is_never_read_shorter,
+    a_file_that_grows_is_read_line_by_line_and_whole_at_last,
     a_retargeted_symlink_is_read_anew,
     a_name_that_changes_case_is_read_anew,
     in_consistent_mode_nobody_waits_for_an_event,
@@ -266,24 +266,21 @@ fn a_file_that_is_being_replaced_is_never_read_in_part(shape: Shape) {
     });
 }
 
-/// And of a log never less than before.
-fn a_file_that_grows_is_never_read_shorter(shape: Shape) {
+/// What is read of a log are its lines, and at last all of them.
+fn a_file_that_grows_is_read_line_by_line_and_whole_at_last(shape: Shape) {
     let Held { share, .. } = Held::new(shape, b"");
     let (host, guest) = (share.host().join("file"), share.mount().join("file"));
     let line = |round: usize| format!("{round:08}\n");
     let mut log = OpenOptions::new().append(true).open(&host).expect("the file");
-    let mut found = 0;
     let append = |round| log.write_all(line(round).as_bytes()).expect("a write");
     read_meanwhile(append, || {
         let content = fs::read(&guest).expect("the file");
-        // What is appended in this very moment may be zeros yet (README, Limits), or cut off.
+        // What is appended in this very moment may be zeros or missing (README, Limits).
         let whole = content.iter().position(|byte| *byte == 0).unwrap_or(content.len());
         let lines = whole / line(1).len();
         let expected: String = (1..=lines).map(line).collect();
         same(lines, "content", &content[..expected.len()], expected.as_bytes());
-        assert!(lines >= found, "{lines} lines are read behind {found}");
-        found = lines;
-        found
+        lines
     });
 }
 
