@@ -14,12 +14,38 @@ use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_getcpu, sched_seta
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// A thread that can be bound to a processor, and the processors that it may use otherwise.
+#[derive(Clone, Copy, Debug)]
+struct Movable {
+    thread: Pid,
+    own: CpuSet,
+}
+
+impl Movable {
+    /// The calling thread, if the system tells what it may use.
+    fn this() -> Option<Self> {
+        Some(Self { thread: gettid(), own: sched_getaffinity(None).ok()? })
+    }
+
+    /// Binds it to a processor. Tells whether that can be.
+    fn bind(&self, processor: usize) -> bool {
+        let mut there = CpuSet::new();
+        there.set(processor);
+        sched_setaffinity(Some(self.thread), &there).is_ok()
+    }
+
+    /// Lets it go again.
+    fn free(&self) {
+        _ = sched_setaffinity(Some(self.thread), &self.own);
+    }
+}
+
 /// The threads of one mount that take turns.
 #[derive(Debug, Default)]
 pub struct Affinity {
-    /// Each with the processors that it may use otherwise. Held while they are moved, so that a
-    /// thread that has left is never touched: its number may be another's by then.
-    members: Mutex<Vec<(Pid, CpuSet)>>,
+    /// Held while they are moved, so that a thread that has left is never touched: its number may be
+    /// another's by then.
+    members: Mutex<Vec<Movable>>,
     gathered: AtomicBool,
 }
 
@@ -33,11 +59,8 @@ pub struct Member {
 impl Affinity {
     /// The calling thread takes part from now on.
     pub fn join(self: &Arc<Self>) -> Member {
-        let thread = gettid();
-        if let Ok(own) = sched_getaffinity(None) {
-            self.members.lock().push((thread, own));
-        }
-        Member { affinity: self.clone(), thread }
+        self.members.lock().extend(Movable::this());
+        Member { affinity: self.clone(), thread: gettid() }
     }
 
     /// Gathers all on the processor of the calling thread.
@@ -45,10 +68,9 @@ impl Affinity {
         if self.gathered.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut here = CpuSet::new();
-        here.set(sched_getcpu());
-        for (thread, _) in &*self.members.lock() {
-            _ = sched_setaffinity(Some(*thread), &here);
+        let here = sched_getcpu();
+        for member in &*self.members.lock() {
+            member.bind(here);
         }
     }
 
@@ -62,15 +84,13 @@ impl Affinity {
         if !self.gathered.swap(false, Ordering::AcqRel) {
             return;
         }
-        for (thread, own) in &*self.members.lock() {
-            _ = sched_setaffinity(Some(*thread), own);
-        }
+        self.members.lock().iter().for_each(Movable::free);
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.affinity.members.lock().retain(|(thread, _)| *thread != self.thread);
+        self.affinity.members.lock().retain(|member| member.thread != self.thread);
     }
 }
 

@@ -14,12 +14,11 @@
 //! not do that itself: `/proc` waits for a process that executes a program, and such a process closes
 //! files, for which it may be waiting for us.
 
-use super::Affinity;
 use super::stat::Stat;
+use super::{Affinity, Movable};
 use crate::os::set_idle;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -66,14 +65,14 @@ pub struct Following {
 /// The thread that brings replies to all mounts of a client; none if they come on the thread that sends.
 #[derive(Default)]
 pub struct Bringer {
-    thread: Mutex<Option<(Pid, CpuSet)>>,
+    thread: Mutex<Option<Movable>>,
     /// The follower with which it goes along, or 0.
     lent: AtomicI32,
 }
 
 struct State {
-    /// The follower and who goes along, with what they may use otherwise.
-    party: Vec<(Pid, CpuSet)>,
+    /// The follower and who goes along.
+    party: Vec<Movable>,
     /// Where they are bound.
     place: Option<usize>,
     begun: Instant,
@@ -86,8 +85,7 @@ struct State {
 /// One thread that reads requests.
 pub struct Reader<'f> {
     following: &'f Following,
-    thread: Pid,
-    own: CpuSet,
+    this: Movable,
     /// While it follows, how sure it is that there is but one asker.
     trust: u32,
 }
@@ -95,13 +93,11 @@ pub struct Reader<'f> {
 impl Bringer {
     /// The calling thread is it. It never ends.
     pub fn join(&self) {
-        if let Ok(own) = sched_getaffinity(None) {
-            *self.thread.lock() = Some((gettid(), own));
-        }
+        *self.thread.lock() = Movable::this();
     }
 
     /// Adds it to a party, if there is one. Tells whether no other mount has it.
-    fn lend(&self, follower: i32, party: &mut Vec<(Pid, CpuSet)>) -> bool {
+    fn lend(&self, follower: i32, party: &mut Vec<Movable>) -> bool {
         let order = (Ordering::AcqRel, Ordering::Relaxed);
         let is_free = self.lent.compare_exchange(0, follower, order.0, order.1).is_ok();
         if is_free {
@@ -159,8 +155,8 @@ impl Following {
 
     /// The calling thread reads requests from now on.
     pub fn join(&self) -> Reader<'_> {
-        let own = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
-        Reader { following: self, thread: gettid(), own, trust: 0 }
+        let nowhere = || Movable { thread: gettid(), own: CpuSet::new() };
+        Reader { following: self, this: Movable::this().unwrap_or_else(nowhere), trust: 0 }
     }
 
     /// Somebody asked while all read.
@@ -236,9 +232,9 @@ impl Following {
         }
         let is_bound = state.place.take().is_some();
         // None of them ends while it is bound.
-        for (thread, own) in state.party.drain(..).filter(|_| is_bound) {
-            _ = set_idle(thread, false);
-            _ = sched_setaffinity(Some(thread), &own);
+        for member in state.party.drain(..).filter(|_| is_bound) {
+            _ = set_idle(member.thread, false);
+            member.free();
         }
         self.bringer.give_back(follower);
         let now = Instant::now();
@@ -262,7 +258,7 @@ impl Reader<'_> {
         match following.follower.load(Ordering::Acquire) {
             0 if following.is_run() => self.begin(),
             0 => {}
-            follower if follower == self.thread.as_raw_pid() => {}
+            follower if follower == self.this.thread.as_raw_pid() => {}
             _ => self.wait(),
         }
     }
@@ -274,7 +270,7 @@ impl Reader<'_> {
         if !following.able.load(Ordering::Relaxed) {
             return;
         }
-        if following.follower.load(Ordering::Acquire) != self.thread.as_raw_pid() {
+        if following.follower.load(Ordering::Acquire) != self.this.thread.as_raw_pid() {
             if bulk {
                 following.run.store(0, Ordering::Relaxed);
             } else if asker != 0 {
@@ -308,9 +304,9 @@ impl Reader<'_> {
             && !following.affinity.is_gathered()
         {
             self.trust = RUN;
-            state.party = vec![(self.thread, self.own)];
+            state.party = vec![self.this];
             state.begun = now;
-            following.follower.store(self.thread.as_raw_pid(), Ordering::Release);
+            following.follower.store(self.this.thread.as_raw_pid(), Ordering::Release);
         }
     }
 
@@ -333,13 +329,9 @@ impl Reader<'_> {
 impl State {
     /// Binds them to a processor. Tells whether that can be.
     fn bind(&mut self, processor: usize) -> bool {
-        let mut there = CpuSet::new();
-        there.set(processor);
         let comes_last = |thread| self.place.is_some() || set_idle(thread, true).is_ok();
-        let bound = self.party.iter().all(|(thread, own)| {
-            own.is_set(processor)
-                && comes_last(*thread)
-                && sched_setaffinity(Some(*thread), &there).is_ok()
+        let bound = self.party.iter().all(|member| {
+            member.own.is_set(processor) && comes_last(member.thread) && member.bind(processor)
         });
         self.place = Some(processor);
         bound
@@ -347,8 +339,9 @@ impl State {
 
     /// Whether one of them only has no processor.
     fn wants_to_run(&self) -> bool {
-        self.party.iter().any(|(thread, _)| {
-            let stat = Stat::of("/proc/self/task", thread.as_raw_pid().unsigned_abs());
+        self.party.iter().any(|member| {
+            let thread = member.thread.as_raw_pid().unsigned_abs();
+            let stat = Stat::of("/proc/self/task", thread);
             stat.is_some_and(|stat| stat.state == b'R')
         })
     }
@@ -358,7 +351,7 @@ impl Drop for Reader<'_> {
     fn drop(&mut self) {
         let following = self.following;
         let mut state = following.state.lock();
-        if following.follower.load(Ordering::Acquire) == self.thread.as_raw_pid() {
+        if following.follower.load(Ordering::Acquire) == self.this.thread.as_raw_pid() {
             following.release(&mut state, true);
         }
     }
@@ -367,6 +360,7 @@ impl Drop for Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::Pid;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread;
 
@@ -431,7 +425,7 @@ mod tests {
             while following.follower.load(Ordering::Acquire) != 0 {
                 thread::sleep(TICK);
             }
-            for (thread, own) in party {
+            for Movable { thread, own } in party {
                 assert_eq!(sched_getaffinity(Some(thread)).unwrap(), own);
             }
         });
