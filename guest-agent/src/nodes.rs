@@ -327,11 +327,13 @@ impl NodeTable {
         (at == arrivals).then_some(reply)
     }
 
-    /// What is known of the attributes of a node is new.
-    pub fn note_attr(&self, local: LocalId, attr: &Attr) {
-        if let Some(node) = self.table.lock().get_mut(local) {
-            node.note(attr);
-        }
+    /// What is known of the attributes of a node is new. Tells whether it is a file that has grown.
+    pub fn note_attr(&self, local: LocalId, attr: &Attr) -> bool {
+        let mut table = self.table.lock();
+        let Some(node) = table.get_mut(local) else { return false };
+        let grown = attr.size > node.size && !node.is_dir();
+        node.note(attr);
+        grown
     }
 
     /// Whether content, owner and permissions are as they were when last heard of.

@@ -52,6 +52,10 @@ pub trait ActuatorView: Send + Sync {
     /// The answer to a request of the actuator thread `request.header.pid`, or nothing to let it go
     /// to the server. Called on a FUSE thread: must not wait.
     fn intercept(&self, request: &Request<'_>) -> Option<Intercepted>;
+
+    /// Has what the kernel has cached of a file dropped, on a thread that may wait for it, and then does
+    /// `then` there. Must not wait.
+    fn drop_pages(&self, node: LocalId, then: Box<dyn FnOnce() + Send>);
 }
 
 /// What an actuator is answered.
@@ -62,6 +66,15 @@ pub struct Intercepted {
     /// A file that others may have been told of since the change which the answer tells: its
     /// attributes are to be [asked for anew](super::renew).
     pub renewed: Option<LocalId>,
+}
+
+/// An answer that is to be [asked for anew](super::renew).
+#[derive(Clone)]
+pub struct Renewal {
+    /// Whose attributes.
+    pub node: LocalId,
+    /// The view that gave the answer.
+    pub view: Arc<dyn ActuatorView>,
 }
 
 /// The registered threads. A request of any other costs one atomic load.
@@ -89,10 +102,10 @@ impl Actuators {
     }
 
     /// What the view of the asking thread answers, if it has one that answers.
-    pub fn intercept(&self, request: &Request<'_>) -> Option<Intercepted> {
+    pub fn intercept(&self, request: &Request<'_>) -> Option<(Answer<'static>, Option<Renewal>)> {
         // The kernel closes in its own time and in nobody's name.
         if let Operation::Release { handle: ACTUATOR_FH } = request.operation {
-            return Some(Intercepted { answer: Answer::Done, renewed: None });
+            return Some((Answer::Done, None));
         }
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
@@ -102,7 +115,8 @@ impl Actuators {
             let (_, view) = threads.iter().find(|(tid, _)| *tid == request.header.pid)?;
             view.clone()
         };
-        view.intercept(request)
+        let Intercepted { answer, renewed } = view.intercept(request)?;
+        Some((answer, renewed.map(|node| Renewal { node, view })))
     }
 }
 

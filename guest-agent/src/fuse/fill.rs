@@ -13,6 +13,10 @@ impl Session {
     pub(super) fn fill(&self, fill: &Fill<'_>, seen: u64) -> bool {
         let Fill { node, attr, data, replaces } = *fill;
         let (device, nodes) = (&self.device, &self.nodes);
+        // The kernel takes the end of it for that of the file.
+        if self.withheld.covers(node) {
+            return false;
+        }
         if replaces {
             _ = device.invalidate_inode(node.0, 0, 0);
         }

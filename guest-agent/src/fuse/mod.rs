@@ -20,6 +20,7 @@ pub mod reply;
 pub mod request;
 pub mod session;
 pub mod translate;
+mod withhold;
 
 pub use actuator::ChangeSink;
 pub use session::Session;

@@ -7,13 +7,14 @@
 //! Lock order: none of the session's locks is held while another is taken, nor across I/O.
 
 use super::abi::{self, InitFlags};
-use super::actuator::{Actuators, ChangeSink, Intercepted};
+use super::actuator::{Actuators, ChangeSink};
 use super::device::{Device, Incoming};
 use super::init::{self, Negotiated};
 use super::operation::{BufferPool, Pending, RequestBytes};
 use super::reply::Answer;
 use super::request::{Dialect, Operation, Request};
 use super::translate::{self, Leftovers, Policy, Stop, View};
+use super::withhold::Withheld;
 use crate::affinity::Affinity;
 use crate::affinity::follow::Following;
 use crate::ahead::Ahead;
@@ -56,6 +57,8 @@ pub struct Session {
     pub ahead: Ahead,
     /// Threads whose requests are answered here.
     pub actuators: Actuators,
+    /// What others are not told while those are.
+    pub withheld: Withheld,
     /// The threads that take turns at an injection.
     pub affinity: Arc<Affinity>,
     /// The threads that read requests.
@@ -116,6 +119,7 @@ impl Session {
             handles: HandleTable::default(),
             ahead: Ahead::default(),
             actuators: Actuators::default(),
+            withheld: Withheld::default(),
             affinity,
             following,
             counters: Counters::default(),
@@ -350,11 +354,12 @@ impl Session {
             Operation::Init { init, flags2 } => self.init(request, init, *flags2),
             Operation::Destroy => self.answer(request, &Answer::Done),
             _ => {
-                let Some(intercepted) = self.actuators.intercept(request) else { return false };
-                let Intercepted { answer, renewed } = intercepted;
+                let Some((answer, renewal)) = self.actuators.intercept(request) else {
+                    return false;
+                };
                 self.counters.injected_requests.add(1);
-                match renewed {
-                    Some(node) => self.answer_renewed(bytes, answer, node),
+                match renewal {
+                    Some(renewal) => self.answer_renewed(bytes, answer, renewal),
                     None => self.reply(request, &answer),
                 }
             }
@@ -517,33 +522,39 @@ impl Session {
                 self.errands.open_later(open.fh);
             }
         }
-        self.reply(request, answer);
+        if !self.withheld.keeps(request, answer) {
+            self.reply(request, answer);
+        }
     }
 
     /// Answers the kernel.
     pub(super) fn reply(&self, request: &Request<'_>, answer: &Answer<'_>) {
-        if !request.wants_answer() {
-            return;
+        if request.wants_answer() {
+            self.give(request.unique(), request.name(), answer);
         }
+    }
+
+    /// Answers the kernel's request of this number, an operation of this name.
+    pub(super) fn give(&self, unique: u64, operation: &'static str, answer: &Answer<'_>) {
         match answer {
             Answer::Data(bytes) => self.counters.bytes_read.add(bytes.len() as u64),
             Answer::Written(size) => self.counters.bytes_written.add((*size).into()),
             Answer::Error(errno) if *errno != Errno::ENOENT => {
                 self.counters.errors.add(1);
-                debug!(operation = request.name(), node = request.node(), %errno, "failed");
+                debug!(operation, unique, %errno, "failed");
             }
             _ => {}
         }
-        if let Err(errno) = self.device.reply(request.unique(), answer) {
-            self.untaken(request, answer, errno);
+        if let Err(errno) = self.device.reply(unique, answer) {
+            self.untaken(operation, answer, errno);
         }
     }
 
     /// The kernel did not take an answer: neither lookups nor open files that it holds.
-    fn untaken(&self, request: &Request<'_>, answer: &Answer<'_>, errno: Errno) {
+    fn untaken(&self, operation: &'static str, answer: &Answer<'_>, errno: Errno) {
         match errno {
             Errno::ENOENT | Errno::ENODEV => {}
-            _ => error!(operation = request.name(), %errno, "the kernel rejects an answer"),
+            _ => error!(operation, %errno, "the kernel rejects an answer"),
         }
         if let Answer::Entry(entry) | Answer::Created(entry, _) = answer {
             self.forget(entry.nodeid, 1);

@@ -18,6 +18,7 @@
 use super::notice::{Notice, Prepared, prepare};
 use super::{Injector, Outcome, Root};
 use crate::fuse::session::Session;
+use crate::nodes::LocalId;
 use protocol::codec::{Reader, Wire};
 use protocol::{Change, Errno};
 use std::io;
@@ -34,6 +35,10 @@ enum Say {
     /// It has a table of its own. The root that it was given goes back to where it was opened.
     Ready(Root),
     Notice(Notice),
+    /// A notice without which what comes next can not be answered.
+    First(Notice, Box<dyn FnOnce() + Send>),
+    /// The call is over in which the kernel was told of these files.
+    Told(Vec<LocalId>),
     /// What came of it, and what is to be told the kernel now.
     Done(Outcome, Vec<Notice>),
 }
@@ -49,6 +54,40 @@ impl Worker {
     pub fn notice(&self, notice: Notice) {
         if self.says.send(Say::Notice(notice)).is_ok() {
             _ = self.given.recv();
+        }
+    }
+
+    /// What a view of this hand is to have of the worker.
+    pub fn of_view(&self) -> OfView {
+        OfView(self.says.clone())
+    }
+}
+
+/// What the view of a hand has of the worker.
+pub(super) struct OfView(mpsc::Sender<Say>);
+
+#[cfg(test)]
+impl Default for OfView {
+    /// Of a worker that is gone.
+    fn default() -> Self {
+        Self(mpsc::channel().0)
+    }
+}
+
+impl OfView {
+    /// Has a notice given, and then does `then` on the worker's thread. If there is no worker any more,
+    /// here and now.
+    pub fn notice(&self, notice: Notice, then: Box<dyn FnOnce() + Send>) {
+        if let Err(mpsc::SendError(Say::First(_, then))) = self.0.send(Say::First(notice, then)) {
+            then();
+        }
+    }
+
+    /// Has others told of these files, too, of which they were told nothing for the time of a call.
+    pub fn told(&self, nodes: Vec<LocalId>) {
+        if !nodes.is_empty() {
+            // Without a worker there is no mount any more.
+            _ = self.0.send(Say::Told(nodes));
         }
     }
 }
@@ -96,6 +135,13 @@ impl Hand {
                 Ok(Say::Notice(notice)) => {
                     notice.give(&self.session);
                     _ = self.given.send(());
+                }
+                Ok(Say::First(notice, then)) => {
+                    notice.give(&self.session);
+                    then();
+                }
+                Ok(Say::Told(nodes)) => {
+                    nodes.into_iter().for_each(|node| self.session.told_actuator(node));
                 }
                 Ok(Say::Done(outcome, notices)) => {
                     notices.iter().for_each(|notice| notice.give(&self.session));

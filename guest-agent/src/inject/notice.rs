@@ -147,8 +147,10 @@ pub(super) fn prepare(
 /// Whoever looks from now on sees what is new of a node.
 fn refresh(session: &Session, entry: &Entry, content: bool) {
     if let Some(local) = session.nodes.local(entry.node) {
-        session.nodes.note_attr(local, &entry.attr);
-        let notice = if content { Notice::Pages(local) } else { Notice::Attributes(local) };
+        let grown = session.nodes.note_attr(local, &entry.attr);
+        // The kernel would show zeros for what its pages do not reach.
+        let notice =
+            if content || grown { Notice::Pages(local) } else { Notice::Attributes(local) };
         notice.give(session);
     }
 }

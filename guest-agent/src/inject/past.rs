@@ -9,6 +9,8 @@
 //! is declared invalid, and so it takes no notice of the answer, goes on with what it remembers, and
 //! asks again the next time.
 
+use super::hand::OfView;
+use super::notice::Notice;
 use super::scene::{Deed, ELSEWHERE, ELSEWHERE_NAME, MADE_UP, Scene, What, elsewhere};
 use crate::fuse::abi::{self, FopenFlags};
 use crate::fuse::actuator::{ACTUATOR_FH, ActuatorView, Intercepted};
@@ -24,6 +26,7 @@ use std::sync::{Arc, Weak};
 /// which never waits; the node table's lock is taken within them.
 pub struct Past {
     session: Weak<Session>,
+    worker: OfView,
     scene: Mutex<Option<Scene>>,
     /// What the guest has put under a name that a scene showed to lead elsewhere, kept from being
     /// forgotten.
@@ -31,10 +34,10 @@ pub struct Past {
 }
 
 impl Past {
-    /// Of a thread that does nothing yet.
-    pub fn new(session: &Arc<Session>) -> Self {
+    /// Of a hand that does nothing yet.
+    pub fn new(session: &Arc<Session>, worker: OfView) -> Self {
         let session = Arc::downgrade(session);
-        Self { session, scene: Mutex::new(None), covered: Mutex::default() }
+        Self { session, worker, scene: Mutex::new(None), covered: Mutex::default() }
     }
 
     /// The thread is about to make a call.
@@ -45,10 +48,9 @@ impl Past {
     /// It has made it. Tells whether the kernel asked for the deed, and gives back the entry whose
     /// lookup nobody took.
     pub fn leave(&self) -> (bool, Option<Entry>) {
-        match self.scene.lock().take() {
-            Some(scene) => (scene.acted, scene.carried),
-            None => (false, None),
-        }
+        let Some(scene) = self.scene.lock().take() else { return (false, None) };
+        self.worker.told(scene.told);
+        (scene.acted, scene.carried)
     }
 }
 
@@ -80,7 +82,17 @@ impl ActuatorView for Past {
         let scene = scene.as_mut()?;
         let answer = self.answer(&session, scene, request)?;
         let renewed = renewed(&session, scene, request, &answer);
+        // Where a name is looked up more is to come, which may have to wait for who is told of it.
+        let last = !matches!(request.operation, Op::Lookup { .. });
+        if let Some(local) = renewed.filter(|_| last) {
+            session.withheld.begin(local);
+            scene.told.push(local);
+        }
         Some(Intercepted { answer, renewed })
+    }
+
+    fn drop_pages(&self, node: LocalId, then: Box<dyn FnOnce() + Send>) {
+        self.worker.notice(Notice::Pages(node), then);
     }
 }
 

@@ -147,6 +147,8 @@ pub struct Scene {
     pub carried: Option<Entry>,
     /// In its stead, a node that is made up.
     pub made_up: Option<(LocalId, Attr)>,
+    /// Files of which the kernel was told, and others are not until the call is over.
+    pub told: Vec<LocalId>,
     /// Whether the kernel asked for the deed.
     pub acted: bool,
 }
@@ -154,7 +156,15 @@ pub struct Scene {
 impl Scene {
     /// A scene of these names.
     pub fn of(deed: Deed, names: Vec<Shown>) -> Self {
-        Self { deed, names, object: None, carried: None, made_up: None, acted: false }
+        Self {
+            deed,
+            names,
+            object: None,
+            carried: None,
+            made_up: None,
+            told: Vec::new(),
+            acted: false,
+        }
     }
 
     /// A scene of the way to a directory.

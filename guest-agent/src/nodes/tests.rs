@@ -181,11 +181,23 @@ fn pages_are_kept_only_while_time_and_size_stay() {
     assert!(table.keeps_cache(file));
     let mut attr = entry(11, 2, IFREG).attr;
     attr.mtime = Time { sec: 1, nsec: 5 };
-    table.note_attr(file, &attr);
+    assert!(!table.note_attr(file, &attr));
     assert!(!table.keeps_cache(file));
     assert!(table.keeps_cache(file));
     table.distrust(file);
     assert!(!table.keeps_cache(file));
+}
+
+#[test]
+fn a_file_grows_and_a_directory_does_not() {
+    let table = table();
+    let grows = |name: &[u8], entry: Entry| {
+        let local = table.found(LocalId::ROOT, name, &entry);
+        let sizes = [5, 5, 3, 4];
+        sizes.map(|size| table.note_attr(local, &Attr { size, ..entry.attr }))
+    };
+    assert_eq!(grows(b"a", entry(11, 2, IFREG)), [true, false, false, true]);
+    assert_eq!(grows(b"b", entry(12, 3, IFDIR)), [false; 4]);
 }
 
 #[test]

@@ -11,6 +11,11 @@ fn session() -> Arc<Session> {
     Session::new(Client::new(), "export")
 }
 
+/// Of a hand that no worker has.
+fn past(session: &Arc<Session>) -> Past {
+    Past::new(session, OfView::default())
+}
+
 fn ask(past: &Past, opcode: u32, node: u64, body: &[u8]) -> Option<Answer<'static>> {
     intercept(past, opcode, node, body).map(|intercepted| intercepted.answer)
 }
@@ -40,7 +45,7 @@ fn mknod(name: &[u8]) -> Vec<u8> {
 #[test]
 fn a_file_to_be_created_is_absent_and_then_the_real_one() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     past.enter(creation());
     let absent = ask(&past, abi::opcode::LOOKUP, NODE, b"f\0");
     assert_eq!(absent, Some(Answer::Error(Errno::ENOENT)));
@@ -53,7 +58,7 @@ fn a_file_to_be_created_is_absent_and_then_the_real_one() {
 #[test]
 fn a_file_that_the_kernel_knows_already_is_asked_for_anew() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     let make = |name: &[u8]| {
         past.enter(creation());
         let made = intercept(&past, abi::opcode::MKNOD, NODE, &mknod(name)).unwrap();
@@ -75,7 +80,7 @@ fn a_file_that_the_kernel_knows_already_is_asked_for_anew() {
 #[test]
 fn an_entry_that_the_kernel_does_not_take_comes_back() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     past.enter(creation());
     assert_eq!(past.leave(), (false, Some(made())));
 }
@@ -83,7 +88,7 @@ fn an_entry_that_the_kernel_does_not_take_comes_back() {
 #[test]
 fn nothing_that_changes_something_goes_to_the_server() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     past.enter(creation());
     let refused = Some(Answer::Error(Errno::EIO));
     assert_eq!(ask(&past, abi::opcode::MKNOD, NODE, &mknod(b"other")), refused);
@@ -98,7 +103,7 @@ fn nothing_that_changes_something_goes_to_the_server() {
 #[test]
 fn looking_at_other_names_goes_to_the_server() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     past.enter(creation());
     assert_eq!(ask(&past, abi::opcode::LOOKUP, NODE, b"g\0"), None);
     let readlink = ask(&past, abi::opcode::READLINK, NODE, &[]);
@@ -108,14 +113,14 @@ fn looking_at_other_names_goes_to_the_server() {
 #[test]
 fn without_a_scene_the_thread_is_like_any_other() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     assert_eq!(ask(&past, abi::opcode::UNLINK, NODE, b"f\0"), None);
 }
 
 #[test]
 fn who_is_woken_by_a_rename_finds_the_names_as_they_are_after_it() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     let dir = |node| {
         let attr = Attr { ino: node, mode: mode::IFDIR | 0o755, ..Attr::default() };
         Entry { node: protocol::NodeId(node), attr, valid: Validity::NONE }
@@ -164,7 +169,7 @@ fn a_made_up_node_is_none_of_the_table() {
 #[test]
 fn only_an_actuator_on_its_way_finds_elsewhere() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     let name = [ELSEWHERE_NAME, b"\0"].concat();
     assert_eq!(ask(&past, abi::opcode::LOOKUP, NODE, &name), None);
     past.enter(creation());
@@ -182,7 +187,7 @@ fn only_an_actuator_on_its_way_finds_elsewhere() {
 #[test]
 fn a_file_that_is_made_up_is_made_and_opened_at_once_and_any_other_is_not() {
     let session = session();
-    let past = Past::new(&session);
+    let past = past(&session);
     let create = [abi::CreateIn::default().as_bytes(), b"f\0"].concat();
     past.enter(creation());
     let refused = Some(Answer::Error(Errno::EIO));
