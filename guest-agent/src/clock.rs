@@ -72,6 +72,7 @@ fn ask(server: &Address) -> io::Result<Time> {
         version: VERSION,
         features: Features::empty(),
         name: Text("osxfs-agent, asking for the time"),
+        machine: 0,
     };
     Handshake::Hello(hello).encode(&mut head);
     (&stream).write_all(&head)?;

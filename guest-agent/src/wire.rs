@@ -4,9 +4,10 @@
 //! One thread reads. Requests are written by whoever makes them, a large payload straight from where it
 //! lies; see [`Joiner`].
 
+use crate::affinity::follow::Bringer;
 use crate::client::{Client, Disconnected, Transport};
 use crate::os;
-use protocol::handshake::{Features, Handshake, Hello, MAGIC, MIN_VERSION, VERSION};
+use protocol::handshake::{Features, Handshake, Hello, MAGIC, MIN_VERSION, VERSION, machine};
 use protocol::joiner::{Joiner, SendError};
 use protocol::splitter::{Frame, ReadError, Splitter};
 use protocol::{Address, Caller, DecodeError, FrameHeader, Notice, Reply, Request, Tag, Text};
@@ -35,6 +36,7 @@ const RETRY_MOST: Duration = Duration::from_secs(1);
 /// What a vsock connection holds until it is read. Kernels count what a packet takes of their memory,
 /// not only its bytes: with the usual 256 KiB, many small notices and replies break a connection.
 const VSOCK_BUFFER: u64 = 8 << 20;
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -117,6 +119,7 @@ struct Sender {
     stream: File,
     joiner: Joiner,
     closed: AtomicBool,
+    bringer: Arc<Bringer>,
 }
 
 impl Sender {
@@ -149,8 +152,9 @@ impl Transport for Sender {
         thread_local! {
             static HEAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
+        let caller = Caller { processor: self.bringer.processor(), ..*caller };
         HEAD.with_borrow_mut(|head| {
-            request.encode(tag, caller, head);
+            request.encode(tag, &caller, head);
             self.send(head, request.payload()).map_err(|_| {
                 // The reading thread finds out and connects again.
                 self.close();
@@ -201,6 +205,7 @@ impl Connection {
             stream: stream.try_clone().map_err(io)?,
             joiner: Joiner::default(),
             closed: AtomicBool::new(false),
+            bringer: client.bringer.clone(),
         };
         let mut connection = Self {
             sender: Arc::new(sender),
@@ -227,6 +232,7 @@ impl Connection {
             version: VERSION,
             features: Features::all(),
             name: Text(&name),
+            machine: machine(&std::fs::read_to_string(BOOT_ID).unwrap_or_default()),
         });
         let mut head = Vec::new();
         hello.encode(&mut head);

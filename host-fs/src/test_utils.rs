@@ -3,8 +3,8 @@
 use crate::server::{Closed, ExportConfig, NoticeSink, Server, ServerOptions};
 use crate::session::Session;
 use protocol::{
-    Attr, Caller, Consistency, Created, Entry, Errno, FrameHeader, Groups, HandleId, Handles, Name,
-    NodeId, Notice, OpenFlags, OwnershipMode, Payload, Reply, Request, Tag,
+    Attr, Caller, Consistency, Created, Entry, Errno, FrameHeader, HandleId, Handles, Name, NodeId,
+    Notice, OpenFlags, OwnershipMode, Payload, Reply, Request, Tag,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -166,7 +166,7 @@ impl Guest {
     pub fn send(&self, request: &Request<'_>) -> (Tag, Pending) {
         let (sender, receiver) = mpsc::channel();
         let tag = Tag(self.next.fetch_add(1, Ordering::Relaxed));
-        let caller = Caller { uid: self.uid, gid: self.gid, pid: 1, groups: Groups::default() };
+        let caller = Caller { uid: self.uid, gid: self.gid, pid: 1, ..Caller::default() };
         self.session.handle(tag, &caller, request, move |reply: &Reply<'_>| {
             let mut frame = Vec::new();
             reply.encode(tag, &mut frame);

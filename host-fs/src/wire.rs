@@ -4,6 +4,7 @@
 //! other [`Stream`], become calls of [`Session::handle`](crate::server::Session), its replies become
 //! bytes.
 
+mod beside;
 mod connection;
 mod pace;
 mod stream;

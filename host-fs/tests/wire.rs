@@ -95,6 +95,7 @@ impl Agent {
             version,
             features: Features::all(),
             name: Text("test"),
+            machine: 0,
         };
         let mut bytes = Vec::new();
         Handshake::Hello(hello).encode(&mut bytes);

@@ -70,6 +70,13 @@ wire_number! {enum
     }
 }
 
+/// A number for a running kernel, from what Linux says in `/proc/sys/kernel/random/boot_id`: a UUID.
+/// 0 if it is none.
+pub fn machine(boot_id: &str) -> u64 {
+    let digits: String = boot_id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    u64::from_str_radix(&digits, 16).unwrap_or_default()
+}
+
 wire_struct! {
     /// The agent's first frame.
     Hello<'a> {
@@ -83,6 +90,8 @@ wire_struct! {
         features: Features,
         /// Who it is, for logs and `osxfs status`: `osxfs-agent/0.1.0 on name`.
         name: Text<'a>,
+        /// What [`machine`] says of the kernel that the agent runs on; 0 if it does not know.
+        machine: u64,
     }
 
     /// The server's answer if it takes the connection.

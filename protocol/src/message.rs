@@ -246,6 +246,9 @@ wire_struct! {
         pid: u32,
         /// Supplementary groups; sent only for exports with mapped owners.
         groups: Groups<'a>,
+        /// The processor to which those keep who wait for the answer, if to one. It means something
+        /// where both ends run on [one machine](crate::handshake::Hello::machine).
+        processor: Option<u16>,
     }
 }
 

@@ -40,17 +40,25 @@ fn ask(mount: &Path, names: impl Iterator<Item = usize>) {
 fn who_asks_alone_is_followed_until_it_rests(shape: Shape) {
     require_root!();
     let mut share = shape.mounted();
-    let agent = Path::new("/proc").join(share.agent().pid().as_raw_nonzero().to_string());
-    let mut asked = 0;
-    eventually("a thread comes last, on one processor", PROMPT, || {
-        ask(share.mount(), asked..asked + 100);
-        asked += 100;
-        threads(&agent).contains(&Scheduling { comes_last: true, processors: 1 })
-    });
+    let [agent, server] = [share.agent().pid(), share.server().pid()]
+        .map(|pid| Path::new("/proc").join(pid.as_raw_nonzero().to_string()));
+    let last = Scheduling { comes_last: true, processors: 1 };
+    let (mut asked, mut found) = (0, [false; 2]);
+    eventually(
+        "a thread comes last on one processor, of the agent and of the server",
+        PROMPT,
+        || {
+            ask(share.mount(), asked..asked + 100);
+            asked += 100;
+            found[0] |= threads(&agent).contains(&last);
+            found[1] |= threads(&server).contains(&last);
+            found == [true; 2]
+        },
+    );
     let all = sched_getaffinity(None).expect("the processors").count();
     let free = Scheduling { comes_last: false, processors: all };
     eventually("all threads are as they were", PROMPT, || {
-        threads(&agent).iter().all(|thread| *thread == free)
+        threads(&agent).into_iter().chain(threads(&server)).all(|thread| thread == free)
     });
 }
 

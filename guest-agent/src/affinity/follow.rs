@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, trace};
 
 /// A follower that has not got on for so long is set free.
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(5);
 /// So often is looked where the asker is, with so many times as long a rest as that took.
 const LOOK: Duration = Duration::from_micros(500);
 const REST: u32 = 20;
@@ -63,12 +63,15 @@ pub struct Following {
 }
 
 /// The thread that brings replies to all mounts of a client; none if they come on the thread that sends.
-#[derive(Default)]
 pub struct Bringer {
     thread: Mutex<Option<Movable>>,
     /// The follower with which it goes along, or 0.
     lent: AtomicI32,
+    /// Where, or [`NOWHERE`].
+    place: AtomicU32,
 }
+
+const NOWHERE: u32 = u32::MAX;
 
 struct State {
     /// The follower and who goes along.
@@ -90,7 +93,19 @@ pub struct Reader<'f> {
     trust: u32,
 }
 
+impl Default for Bringer {
+    fn default() -> Self {
+        let (thread, lent) = (Mutex::default(), AtomicI32::default());
+        Self { thread, lent, place: AtomicU32::new(NOWHERE) }
+    }
+}
+
 impl Bringer {
+    /// To which processor it keeps, together with who asks, if to one.
+    pub fn processor(&self) -> Option<u16> {
+        u16::try_from(self.place.load(Ordering::Relaxed)).ok()
+    }
+
     /// The calling thread is it. It never ends.
     pub fn join(&self) {
         *self.thread.lock() = Movable::this();
@@ -106,8 +121,16 @@ impl Bringer {
         is_free
     }
 
+    /// It has gone along.
+    fn keeps_to(&self, processor: usize) {
+        self.place.store(u32::try_from(processor).unwrap_or(NOWHERE), Ordering::Relaxed);
+    }
+
     fn give_back(&self, follower: i32) {
-        _ = self.lent.compare_exchange(follower, 0, Ordering::AcqRel, Ordering::Relaxed);
+        if self.lent.load(Ordering::Acquire) == follower {
+            self.place.store(NOWHERE, Ordering::Relaxed);
+            self.lent.store(0, Ordering::Release);
+        }
     }
 }
 
@@ -201,7 +224,7 @@ impl Following {
     }
 
     /// Binds the follower to where the asker is.
-    fn scout(&self, state: &mut MutexGuard<'_, State>) {
+    fn scout(&self, state: &mut MutexGuard<'_, State>, this: Movable) {
         while self.is_followed() {
             let asker = self.asker.load(Ordering::Relaxed);
             let begun = Instant::now();
@@ -214,9 +237,13 @@ impl Following {
                 && state.has_guard
                 && state.place != Some(processor)
             {
-                let has_all =
-                    state.place.is_some() || self.bringer.lend(follower, &mut state.party);
-                if !has_all || !state.bind(processor) {
+                let has_all = state.place.is_some() || {
+                    state.party.push(this);
+                    self.bringer.lend(follower, &mut state.party)
+                };
+                if has_all && state.bind(processor) {
+                    self.bringer.keeps_to(processor);
+                } else {
                     self.release(state, false);
                 }
             }
@@ -318,7 +345,7 @@ impl Reader<'_> {
             following.guard(&mut state);
             state.has_guard = false;
         } else if !std::mem::replace(&mut state.has_scout, true) {
-            following.scout(&mut state);
+            following.scout(&mut state, self.this);
             state.has_scout = false;
         } else {
             following.free.wait_while(&mut state, |_| following.is_followed());

@@ -72,7 +72,7 @@ impl Complete for Renewing {
             let Renewal { node, view } = self.renewal.clone();
             return view.drop_pages(node, Box::new(move || self.ask()));
         }
-        self.session.reply(&request, &with_attr(&self.answer, &attr));
+        self.session.reply(&request, &with_attr(&self.answer, attr));
     }
 }
 

@@ -474,7 +474,7 @@ impl Session {
         let origin = Some(Origin { mount: self.mount, unique });
         let submit = |groups: &[u8]| {
             let groups = Groups::from_bytes(groups).unwrap_or_default();
-            let caller = Caller { uid, gid, pid, groups };
+            let caller = Caller { uid, gid, pid, groups, processor: None };
             self.client.submit(epoch, origin, &caller, &ask, pending);
         };
         if matches!(request.operation, Operation::Lookup { .. }) {

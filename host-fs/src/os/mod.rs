@@ -133,6 +133,17 @@ pub struct DirEntry<'a> {
 /// A file system that changes meanwhile must not make it skip or repeat an entry that stays.
 pub use imp::DirStream;
 
+/// A thread of this process that can be kept to one processor, behind all others. Implemented by each
+/// platform:
+///
+/// - `Movable::this() -> Option<Self>`: the calling thread, unless there is but one processor for it or it
+///   could not be as before again.
+/// - `number(&self) -> u32`: no other thread has it at the same time. Never zero.
+/// - `keep_to(&self, processor: u16) -> bool`: tells whether it is; not if it may not use that processor.
+/// - `free(&self)`: it is as before.
+/// - `wants_to_run(&self) -> bool`: whether it waits for nothing but a processor.
+pub use imp::Movable;
+
 /// Longest path of a unix socket in bytes.
 pub use imp::MAX_SOCKET_PATH;
 
@@ -156,6 +167,8 @@ platform! {
     fn clear_umask();
     /// Whether this process may make files for other users (is root).
     fn is_privileged() -> bool;
+    /// What Linux calls the time since it was booted; empty where that has no name.
+    fn boot_id() -> String;
     /// The user at the other end of a unix socket.
     fn peer_uid(stream: &UnixStream) -> io::Result<u32>;
     /// From now until the guard is dropped, objects that this thread makes belong to `uid` and

@@ -88,7 +88,7 @@ mod tests {
 
     fn caller(uid: u32, gid: u32, groups: &[u8]) -> Caller<'_> {
         let groups = Groups::from_bytes(groups).unwrap_or_default();
-        Caller { uid, gid, pid: 1, groups }
+        Caller { uid, gid, pid: 1, groups, processor: None }
     }
 
     #[test]

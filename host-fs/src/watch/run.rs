@@ -37,9 +37,9 @@ const COMPARE_ROUND: usize = 1024;
 /// Most bytes of changes in one notice, well below [`limits::MAX_FRAME`].
 const NOTICE_BYTES: usize = limits::MAX_FRAME / 2;
 
-/// How long hints gather behind a batch of mere echoes. The kernel's queues hold 16,384 events: eight
+/// How long hints gather behind a batch of mere echoes. The kernel's queues hold 16,384 events: three
 /// a microsecond would have to come for one to run over meanwhile.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(5);
 /// Echoes taken off at once, under one lock that requests want as well.
 const ECHO_ROUND: usize = 32;
 

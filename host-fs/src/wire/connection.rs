@@ -8,6 +8,7 @@
 //!
 //! Lock order: none of the locks is held while another is taken.
 
+use super::beside::Beside;
 use super::pace::Pace;
 use super::spawn;
 use super::stream::Stream;
@@ -67,6 +68,9 @@ pub(super) struct Connection {
     incoming: Mutex<Splitter>,
     outgoing: Joiner,
     in_flight: Mutex<FxHashSet<Tag>>,
+    beside: Arc<Beside>,
+    /// Whether the agent's processors are those of this machine.
+    is_near: AtomicBool,
     /// Threads that serve it.
     workers: AtomicUsize,
     closed: AtomicBool,
@@ -85,6 +89,8 @@ impl Connection {
             incoming: Mutex::default(),
             outgoing: Joiner::default(),
             in_flight: Mutex::default(),
+            beside: Arc::default(),
+            is_near: AtomicBool::new(false),
             workers: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         }
@@ -116,6 +122,8 @@ impl Connection {
             );
             return self.refuse(RefuseReason::Version, &text);
         };
+        let here = handshake::machine(&os::boot_id());
+        self.is_near.store(here != 0 && here == hello.machine, Ordering::Relaxed);
         let session = server.connect(&format!("{} ({peer})", hello.name.0), self.clone())?;
         let ours = Features::CHANGES | Features::LOCKS;
         let name = concat!("osxfs/", env!("CARGO_PKG_VERSION"));
@@ -149,17 +157,22 @@ impl Connection {
     fn work(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), ConnectionError> {
         self.workers.fetch_add(1, Ordering::Relaxed);
         let mut frame = Frame::default();
+        let this = os::Movable::this().filter(|_| self.is_near.load(Ordering::Relaxed));
         let mut has_turn = false;
         let result = loop {
-            if !has_turn && !self.turns.take() {
-                break Ok(());
+            if !has_turn {
+                self.beside.rests(this);
+                if !self.turns.take() {
+                    break Ok(());
+                }
             }
-            match self.step(session, &mut frame) {
+            match self.step(session, &mut frame, this) {
                 Ok(Some(keeps)) => has_turn = keeps,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
+        self.beside.rests(this);
         self.close();
         self.workers.fetch_sub(1, Ordering::Relaxed);
         result
@@ -171,12 +184,14 @@ impl Connection {
         self: &Arc<Self>,
         session: &Arc<Session>,
         frame: &mut Frame,
+        this: Option<os::Movable>,
     ) -> Result<Option<bool>, ConnectionError> {
         let mut incoming = self.incoming.lock();
         let Some(header) = self.read_frame(&mut incoming, frame)? else { return Ok(None) };
         let more = incoming.buffered();
         drop(incoming);
         let (caller, request) = Request::decode(header.opcode, frame.body())?;
+        let is_kept = this.is_some() && self.beside.serves(this, caller.processor);
         let tag = header.tag;
         if request.is_answered() {
             let mut in_flight = self.in_flight.lock();
@@ -198,7 +213,8 @@ impl Connection {
             responder.begun = Some(begun);
         }
         // With much more to read at once, others have something to do as well.
-        if is_brief && more <= FEW && self.pace.is_quick() {
+        // Nobody else has anything to do when one asks alone.
+        if is_brief && more <= FEW && (is_kept || self.pace.is_quick()) {
             let (between, somebody_waits) = self.turns.begin(begun);
             if !somebody_waits {
                 self.add_worker(session);
@@ -269,6 +285,7 @@ impl Connection {
         if !self.closed.swap(true, Ordering::SeqCst) {
             self.stream.shutdown();
             self.turns.close();
+            self.beside.close();
         }
     }
 }

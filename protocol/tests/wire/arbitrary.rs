@@ -178,11 +178,14 @@ fn statfs() -> impl Strategy<Value = StatFs> {
 
 /// A caller with few or many groups.
 pub fn caller() -> impl Strategy<Value = Caller<'static>> {
-    (any::<[u32; 3]>(), prop_oneof![Just(0), 0..4usize, Just(limits::MAX_GROUPS)], any::<u32>())
-        .prop_map(|([uid, gid, pid], count, group)| {
+    let counts = prop_oneof![Just(0), 0..4usize, Just(limits::MAX_GROUPS)];
+    (any::<[u32; 3]>(), counts, any::<u32>(), any::<Option<u16>>()).prop_map(
+        |([uid, gid, pid], count, group, processor)| {
             let groups = leak(group.to_le_bytes().repeat(count));
-            Caller { uid, gid, pid, groups: Groups::from_bytes(groups).expect("within the limit") }
-        })
+            let groups = Groups::from_bytes(groups).expect("within the limit");
+            Caller { uid, gid, pid, groups, processor }
+        },
+    )
 }
 
 macro_rules! variants {
@@ -338,9 +341,9 @@ pub fn handshakes() -> Variants<Handshake<'static>> {
         Just(RefuseReason::Busy),
         Just(RefuseReason::Denied)
     ];
-    let hello = (any::<u64>(), any::<[u16; 2]>(), features(), text()).prop_map(
-        |(magic, [min_version, version], features, name)| {
-            Handshake::Hello(Hello { magic, min_version, version, features, name })
+    let hello = (any::<[u64; 2]>(), any::<[u16; 2]>(), features(), text()).prop_map(
+        |([magic, machine], [min_version, version], features, name)| {
+            Handshake::Hello(Hello { magic, min_version, version, features, name, machine })
         },
     );
     let welcome = (any::<u16>(), features(), any::<[u32; 3]>(), text(), time()).prop_map(

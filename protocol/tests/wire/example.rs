@@ -4,8 +4,8 @@ use crate::frames::Message;
 use protocol::handshake::{Features, Handshake, Hello, MAGIC, VERSION, Welcome};
 use protocol::{
     Attached, Attachment, Attr, Caller, Change, Changes, Consistency, ContentEvents, Entry,
-    ExportName, Groups, Name, NodeId, Notice, OwnershipMode, Place, Reply, Request, Tag, Text,
-    Time, Validity, limits,
+    ExportName, Name, NodeId, Notice, OwnershipMode, Place, Reply, Request, Tag, Text, Time,
+    Validity, limits,
 };
 
 const PAGE: &str = include_str!("../../EXAMPLE.md");
@@ -41,7 +41,7 @@ fn the_page_shows_the_bytes_of_the_exchange() {
 
     let name = Name::new(b"a").expect("valid");
     let nobody = Caller::default();
-    let user = Caller { uid: 1000, gid: 1000, pid: 42, groups: Groups::default() };
+    let user = Caller { uid: 1000, gid: 1000, pid: 42, ..Caller::default() };
     let features = Features::CHANGES;
     let attached = Attached {
         attachment: Attachment(0),
@@ -66,6 +66,7 @@ fn the_page_shows_the_bytes_of_the_exchange() {
                 version: VERSION,
                 features,
                 name: Text("agent"),
+                machine: 0,
             })),
         ),
         (

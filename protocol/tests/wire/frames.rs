@@ -4,6 +4,9 @@ use protocol::frame::HEADER;
 use protocol::handshake::Handshake;
 use protocol::{Caller, DecodeError, FrameHeader, Notice, Reply, Request, Tag};
 
+/// Bytes of a caller without groups and processor.
+pub const CALLER: usize = 17;
+
 /// Any message that fills a frame of its own.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Message<'a> {

@@ -1,7 +1,7 @@
 //! Frames that are cut, lengthened, of no known kind, or that lie about their counts.
 
 use crate::arbitrary::{dir_entry, message};
-use crate::frames::{Message, split};
+use crate::frames::{CALLER, Message, split};
 use crate::roundtrip::config;
 use proptest::prelude::*;
 use protocol::codec::Wire;
@@ -81,7 +81,7 @@ fn a_header_with_reserved_bits_is_refused() {
 
 #[test]
 fn values_that_do_not_exist_are_named() {
-    let body = |fields: &[&[u8]]| [&[0; 16][..], &fields.concat()[..]].concat();
+    let body = |fields: &[&[u8]]| [&[0; CALLER][..], &fields.concat()[..]].concat();
     let (node, flags) = ([9; 8], |bits: u32| bits.to_le_bytes());
     let requests: &[(u16, Vec<u8>, &str, u64)] = &[
         (0x30, body(&[&node, &flags(0o100)]), "OpenFlags", 0o100),
@@ -121,9 +121,9 @@ fn memory_for_lists_is_bounded() {
         assert!(bytes <= 128 * 1024, "{what} may take {bytes} bytes");
     }
     // The highest count that passes, and one item: fails for want of bytes, having kept one item.
-    let frame = [&[0; 16][..], &(limits::MAX_FORGET as u32).to_le_bytes(), &[1; 16]].concat();
+    let frame = [&[0; CALLER][..], &(limits::MAX_FORGET as u32).to_le_bytes(), &[1; 16]].concat();
     assert_eq!(Request::decode(0x12, &frame), Err(DecodeError::Truncated));
-    let one = [&[0; 16][..], &1u32.to_le_bytes(), &[1; 16]].concat();
+    let one = [&[0; CALLER][..], &1u32.to_le_bytes(), &[1; 16]].concat();
     let Ok((_, Request::Forget { nodes })) = Request::decode(0x12, &one) else {
         panic!("a good frame");
     };

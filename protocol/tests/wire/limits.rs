@@ -1,6 +1,6 @@
 //! Each limit: reached it is fine, exceeded by one it is named.
 
-use crate::frames::{Message, split};
+use crate::frames::{CALLER, Message, split};
 use protocol::codec::Wire;
 use protocol::frame::HEADER;
 use protocol::handshake::Handshake;
@@ -25,9 +25,6 @@ fn handshake(opcode: u16, body: &[u8]) -> Result<(), DecodeError> {
     Handshake::decode(opcode, body).map(|_| ())
 }
 
-/// Bytes of a caller without groups.
-const CALLER: usize = 16;
-
 #[test]
 fn byte_strings_end_at_their_limit() {
     let cases: &[Case] = &[
@@ -47,8 +44,10 @@ fn byte_strings_end_at_their_limit() {
             }
             body.extend((len as u32).to_le_bytes());
             body.extend(vec![b'x'; len]);
-            if opcode == 0x8001 {
-                body.extend([0; 12]); // the clock
+            match opcode {
+                0x0001 => body.extend([0; 8]),  // the machine
+                0x8001 => body.extend([0; 12]), // the clock
+                _ => {}
             }
             body
         };

@@ -1,5 +1,6 @@
 //! Which bytes may be a name, and which a name never is.
 
+use crate::frames::CALLER;
 use protocol::listing::Listing;
 use protocol::{DecodeError, ExportName, Name, Request, Target, XattrName};
 
@@ -29,7 +30,7 @@ const CASES: &[(&[u8], bool, bool)] = &[
 ];
 
 fn lookup(name: &[u8]) -> Result<(), DecodeError> {
-    let body = [&[0; 24], &(name.len() as u32).to_le_bytes()[..], name].concat();
+    let body = [&[0; CALLER + 8], &(name.len() as u32).to_le_bytes()[..], name].concat();
     Request::decode(0x20, &body).map(|_| ())
 }
 

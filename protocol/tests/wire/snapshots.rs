@@ -5,7 +5,9 @@
 use crate::frames::Message;
 use proptest::strategy::{Strategy, ValueTree};
 use protocol::codec::Wire;
-use protocol::handshake::{Features, Handshake, Hello, MAGIC, Refuse, RefuseReason, Welcome};
+use protocol::handshake::{
+    Features, Handshake, Hello, MAGIC, Refuse, RefuseReason, Welcome, machine,
+};
 use protocol::listing::{self, DirEntry};
 use protocol::{
     Attached, Attachment, Attr, AttrReply, Caller, Change, Changes, Consistency, ContentEvents,
@@ -71,6 +73,7 @@ fn handshakes_have_these_bytes() {
         version: 1,
         features,
         name: Text("osxfs-agent/0.1.0"),
+        machine: machine("0c9a6c1f-2f0e-4b5d-8f8e-7b1f6d3a2c11\n"),
     };
     let welcome = Welcome {
         version: 1,
@@ -100,7 +103,7 @@ fn handshakes_have_these_bytes() {
 fn requests_have_these_bytes() {
     let groups = [4, 0, 0, 0, 27, 0, 0, 0];
     let groups = Groups::from_bytes(&groups).expect("valid");
-    let caller = Caller { uid: 1000, gid: 1001, pid: 4242, groups };
+    let caller = Caller { uid: 1000, gid: 1001, pid: 4242, groups, processor: Some(3) };
     let (parent, handle) = (NodeId(1), HandleId(7));
     let times = SetAttrMask::SIZE | SetAttrMask::ATIME | SetAttrMask::MTIME_NOW;
     let set =

@@ -6,6 +6,7 @@ mod file;
 mod find;
 mod name;
 mod process;
+mod processor;
 
 pub use attr::{
     get_xattr, get_xattr_at, has_default_acl, list_xattr, remove_xattr, set_mode, set_owner,
@@ -26,6 +27,7 @@ pub use name::{
 pub use process::{
     Acting, MAX_SOCKET_PATH, act_as, clear_umask, is_privileged, peer_uid, raise_descriptor_limit,
 };
+pub use processor::{Movable, boot_id};
 
 use protocol::Errno;
 use std::io::Write;

@@ -15,6 +15,7 @@ mod hold;
 mod inside;
 mod name;
 mod process;
+mod processor;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use name::{
 pub use process::{
     Acting, MAX_SOCKET_PATH, act_as, clear_umask, is_privileged, peer_uid, raise_descriptor_limit,
 };
+pub use processor::{Movable, boot_id};
 
 use super::darwin;
 use protocol::Errno;
