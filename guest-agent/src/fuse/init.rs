@@ -12,6 +12,9 @@ const MAX_BACKGROUND: u16 = 128;
 const CONGESTION: u16 = 96;
 /// Largest read-ahead that is agreed to; the kernel offers less by default.
 const MAX_READAHEAD: u32 = 1 << 20;
+/// From Linux 6.16 on the kernel asks for as much of a listing as its reader has room for, before for a
+/// page.
+const LONG_LISTINGS_MINOR: u32 = 44;
 /// Pages in one request.
 const MAX_PAGES: u16 = (MAX_WRITE / 4096) as u16;
 
@@ -45,7 +48,12 @@ pub fn negotiate(
         offered |= u64::from(flags2) << 32;
     }
     let offered = InitFlags::from_bits_retain(offered);
-    let flags = wanted(policy) & offered;
+    let mut flags = wanted(policy) & offered;
+    // With it, the kernel asks for attributes with the first part of a listing only. What lists a folder
+    // mostly looks at all of it, and then asks for the rest one by one.
+    if init.minor < LONG_LISTINGS_MINOR {
+        flags -= InitFlags::READDIRPLUS_AUTO;
+    }
     let bits = flags.bits();
     let out = abi::InitOut {
         major: abi::MAJOR,
@@ -124,6 +132,16 @@ mod tests {
         let agreed = negotiate(&offer, u32::MAX, &policy).unwrap();
         assert_eq!(agreed.flags, InitFlags::ASYNC_READ);
         assert_eq!((agreed.out.flags2, agreed.dialect.setxattr_ext), (0, false));
+    }
+
+    #[test]
+    fn where_listings_come_by_the_page_each_brings_attributes() {
+        let policy = policy(Consistency::Cached, OwnershipMode::Host);
+        let agreed = |minor| negotiate(&kernel(minor), u32::MAX, &policy).unwrap().flags;
+        for minor in [31, 43, 44, 45] {
+            assert!(agreed(minor).contains(InitFlags::DO_READDIRPLUS));
+            assert_eq!(agreed(minor).contains(InitFlags::READDIRPLUS_AUTO), minor >= 44);
+        }
     }
 
     #[test]
