@@ -10,6 +10,8 @@ use std::os::fd::AsFd;
 
 /// Standard input, output and error stay.
 const FIRST: RawFd = 3;
+/// One thread (linux/ioprio.h).
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 /// Options of a vsock socket (linux/vm_sockets.h).
 const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
 const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
@@ -36,7 +38,7 @@ pub(crate) fn set_vsock_buffer(socket: impl AsFd, bytes: u64) -> io::Result<()> 
 }
 
 /// Lets a thread of this process come after all others (`SCHED_IDLE`), or be as others are
-/// (`SCHED_OTHER`).
+/// (`SCHED_OTHER`). The disk serves it as before.
 ///
 /// # Errors
 /// The thread is gone, or the system does not let it return: that takes `CAP_SYS_NICE` or a limit of
@@ -45,6 +47,13 @@ pub(crate) fn set_idle(thread: Pid, idle: bool) -> io::Result<()> {
     let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
     let priority: libc::c_int = 0;
     let thread = thread.as_raw_pid();
+    // What is not said follows from the policy: who comes last would come last at the disk, too.
+    // SAFETY: numbers go in, and a number comes out.
+    let at_disk = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread) };
+    if idle && at_disk > 0 {
+        // SAFETY: the same.
+        unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, at_disk) };
+    }
     // SAFETY: `struct sched_param` is one number, which is only read. The system call, since musl's
     // function does nothing.
     let set =
@@ -123,6 +132,21 @@ mod tests {
         assert!(vsock_buffer(&socket) < 8 << 20);
         set_vsock_buffer(&socket, 8 << 20).unwrap();
         assert_eq!(vsock_buffer(&socket), 8 << 20);
+    }
+
+    #[test]
+    fn who_comes_last_is_served_by_the_disk_as_before() {
+        let at_disk = || {
+            // SAFETY: takes numbers and gives one.
+            unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) }
+        };
+        let before = at_disk();
+        std::thread::spawn(move || {
+            set_idle(rustix::thread::gettid(), true).unwrap();
+            assert_eq!(at_disk(), before);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Connection {
     fn work(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), ConnectionError> {
         self.workers.fetch_add(1, Ordering::Relaxed);
         let mut frame = Frame::default();
-        let this = os::Movable::this().filter(|_| self.is_near.load(Ordering::Relaxed));
+        let this = self.is_near.load(Ordering::Relaxed).then(os::Movable::this).flatten();
         let mut has_turn = false;
         let result = loop {
             if !has_turn {

@@ -69,11 +69,21 @@ fn may_return() -> bool {
     })
 }
 
-/// Between `SCHED_IDLE` and `SCHED_OTHER`.
+/// One thread (linux/ioprio.h).
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+
+/// Between `SCHED_IDLE` and `SCHED_OTHER`. The disk serves the thread as before.
 fn set_idle(thread: Pid, idle: bool) -> io::Result<()> {
     let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
     let priority: libc::c_int = 0;
     let (call, thread) = (libc::SYS_sched_setscheduler, thread.as_raw_pid());
+    // What is not said follows from the policy: who comes last would come last at the disk, too.
+    // SAFETY: numbers go in, and a number comes out.
+    let at_disk = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread) };
+    if idle && at_disk > 0 {
+        // SAFETY: the same.
+        unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, at_disk) };
+    }
     // SAFETY: `struct sched_param` is one number, which is only read. musl's function does nothing.
     match unsafe { libc::syscall(call, thread, policy, &raw const priority) } {
         0 => Ok(()),
@@ -89,9 +99,15 @@ pub fn boot_id() -> String {
 mod tests {
     use super::*;
 
+    /// Of the calling thread.
     fn policy() -> i32 {
         // SAFETY: takes a number and gives one.
         unsafe { libc::sched_getscheduler(0) }
+    }
+
+    fn at_disk() -> i64 {
+        // SAFETY: takes numbers and gives one.
+        unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) }
     }
 
     #[test]
@@ -100,13 +116,13 @@ mod tests {
             let Some(this) = Movable::this() else {
                 return eprintln!("skipped: needs two processors and CAP_SYS_NICE");
             };
-            let own = sched_getaffinity(None).unwrap();
+            let (own, served) = (sched_getaffinity(None).unwrap(), at_disk());
             let first = (0..CpuSet::MAX_CPU).find(|at| own.is_set(*at)).unwrap();
             assert!(!this.keep_to(u16::MAX), "there is no such processor");
             assert!(this.keep_to(first as u16) && this.wants_to_run());
             let there = sched_getaffinity(None).unwrap();
             assert!(there.count() == 1 && there.is_set(first));
-            assert_eq!(policy(), libc::SCHED_IDLE);
+            assert_eq!((policy(), at_disk()), (libc::SCHED_IDLE, served));
             this.free();
             assert_eq!((sched_getaffinity(None).unwrap(), policy()), (own, libc::SCHED_OTHER));
         })
