@@ -34,51 +34,38 @@ enum Order {
 enum Say {
     /// It has a table of its own. The root that it was given goes back to where it was opened.
     Ready(Root),
-    Notice(Notice),
-    /// A notice without which what comes next can not be answered.
-    First(Notice, Box<dyn FnOnce() + Send>),
+    /// To be given, and then this to be done.
+    Notice(Notice, Box<dyn FnOnce() + Send>),
     /// The call is over in which the kernel was told of these files.
     Told(Vec<LocalId>),
     /// What came of it, and what is to be told the kernel now.
     Done(Outcome, Vec<Notice>),
 }
 
-/// What the hand has of the worker.
-pub(super) struct Worker {
-    says: mpsc::Sender<Say>,
-    given: mpsc::Receiver<()>,
-}
-
-impl Worker {
-    /// Has a notice given, and returns when it is.
-    pub fn notice(&self, notice: Notice) {
-        if self.says.send(Say::Notice(notice)).is_ok() {
-            _ = self.given.recv();
-        }
-    }
-
-    /// What a view of this hand is to have of the worker.
-    pub fn of_view(&self) -> OfView {
-        OfView(self.says.clone())
-    }
-}
-
-/// What the view of a hand has of the worker.
-pub(super) struct OfView(mpsc::Sender<Say>);
+/// What the hand has of the worker, and its view.
+#[derive(Clone)]
+pub(super) struct Worker(mpsc::Sender<Say>);
 
 #[cfg(test)]
-impl Default for OfView {
-    /// Of a worker that is gone.
+impl Default for Worker {
+    /// One that is gone.
     fn default() -> Self {
         Self(mpsc::channel().0)
     }
 }
 
-impl OfView {
+impl Worker {
+    /// Has a notice given, and returns when it is.
+    pub fn notice(&self, notice: Notice) {
+        let (not_given, given) = mpsc::channel::<()>();
+        self.notice_then(notice, Box::new(move || drop(not_given)));
+        _ = given.recv();
+    }
+
     /// Has a notice given, and then does `then` on the worker's thread. If there is no worker any more,
     /// here and now.
-    pub fn notice(&self, notice: Notice, then: Box<dyn FnOnce() + Send>) {
-        if let Err(mpsc::SendError(Say::First(_, then))) = self.0.send(Say::First(notice, then)) {
+    pub fn notice_then(&self, notice: Notice, then: Box<dyn FnOnce() + Send>) {
+        if let Err(mpsc::SendError(Say::Notice(_, then))) = self.0.send(Say::Notice(notice, then)) {
             then();
         }
     }
@@ -97,7 +84,6 @@ pub struct Hand {
     session: Arc<Session>,
     orders: Option<mpsc::Sender<Order>>,
     says: mpsc::Receiver<Say>,
-    given: mpsc::Sender<()>,
     thread: Option<thread::JoinHandle<Arc<Session>>>,
 }
 
@@ -109,14 +95,13 @@ impl Hand {
     pub fn start(session: Arc<Session>, root: Root) -> io::Result<Self> {
         let (orders, ordered) = mpsc::channel();
         let (say, says) = mpsc::channel();
-        let (given, is_given) = mpsc::channel();
-        let worker = Worker { says: say, given: is_given };
+        let worker = Worker(say);
         let of_hand = session.clone();
         let thread = thread::Builder::new()
             .name("osxfs-hand".into())
             .spawn(move || act(of_hand, root, worker, &ordered))?;
         let orders = Some(orders);
-        let hand = Self { session, orders, says, given, thread: Some(thread) };
+        let hand = Self { session, orders, says, thread: Some(thread) };
         if let Ok(Say::Ready(root)) = hand.says.recv() {
             drop(root);
         }
@@ -132,11 +117,7 @@ impl Hand {
         self.order(Order::Deliver(change, other, prepared));
         loop {
             match self.says.recv() {
-                Ok(Say::Notice(notice)) => {
-                    notice.give(&self.session);
-                    _ = self.given.send(());
-                }
-                Ok(Say::First(notice, then)) => {
+                Ok(Say::Notice(notice, then)) => {
                     notice.give(&self.session);
                     then();
                 }
@@ -183,8 +164,8 @@ fn act(
     orders: &mpsc::Receiver<Order>,
 ) -> Arc<Session> {
     let mine = root.adopt();
-    _ = worker.says.send(Say::Ready(root));
-    let says = worker.says.clone();
+    let says = worker.0.clone();
+    _ = says.send(Say::Ready(root));
     let _member = session.affinity.join();
     let mut injector = Injector::new(session.clone(), mine, worker);
     while let Ok(order) = orders.recv() {

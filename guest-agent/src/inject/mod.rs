@@ -95,7 +95,7 @@ pub struct Injector {
 impl Injector {
     /// Registers the calling thread, a hand, as an actuator that acts through `root`.
     fn new(session: Arc<Session>, root: Root, worker: Worker) -> Self {
-        let past = Arc::new(Past::new(&session, worker.of_view()));
+        let past = Arc::new(Past::new(&session, worker.clone()));
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         session.actuators.register(tid, past.clone());
         Self {

@@ -9,7 +9,7 @@
 //! is declared invalid, and so it takes no notice of the answer, goes on with what it remembers, and
 //! asks again the next time.
 
-use super::hand::OfView;
+use super::hand::Worker;
 use super::notice::Notice;
 use super::scene::{Deed, ELSEWHERE, ELSEWHERE_NAME, MADE_UP, Scene, What, elsewhere};
 use crate::fuse::abi::{self, FopenFlags};
@@ -26,7 +26,7 @@ use std::sync::{Arc, Weak};
 /// which never waits; the node table's lock is taken within them.
 pub struct Past {
     session: Weak<Session>,
-    worker: OfView,
+    worker: Worker,
     scene: Mutex<Option<Scene>>,
     /// What the guest has put under a name that a scene showed to lead elsewhere, kept from being
     /// forgotten.
@@ -35,7 +35,7 @@ pub struct Past {
 
 impl Past {
     /// Of a hand that does nothing yet.
-    pub fn new(session: &Arc<Session>, worker: OfView) -> Self {
+    pub fn new(session: &Arc<Session>, worker: Worker) -> Self {
         let session = Arc::downgrade(session);
         Self { session, worker, scene: Mutex::new(None), covered: Mutex::default() }
     }
@@ -92,7 +92,7 @@ impl ActuatorView for Past {
     }
 
     fn drop_pages(&self, node: LocalId, then: Box<dyn FnOnce() + Send>) {
-        self.worker.notice(Notice::Pages(node), then);
+        self.worker.notice_then(Notice::Pages(node), then);
     }
 }
 

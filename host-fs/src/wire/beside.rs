@@ -52,11 +52,8 @@ struct Kept {
 }
 
 /// A thread at a processor; 0 stands for none at any.
-fn place(thread: Option<Movable>, processor: Option<u16>) -> u64 {
-    let at = |processor: u16| {
-        thread.map(|thread| u64::from(thread.number()) << 32 | u64::from(processor))
-    };
-    processor.and_then(at).unwrap_or_default()
+fn place(thread: Movable, processor: u16) -> u64 {
+    u64::from(thread.number()) << 32 | u64::from(processor)
 }
 
 impl Default for Beside {
@@ -71,22 +68,22 @@ impl Default for Beside {
 impl Beside {
     /// The calling thread, `this`, has read a request of somebody who asks alone and waits on a processor,
     /// or of anybody. Tells whether it is kept there.
-    pub fn serves(self: &Arc<Self>, this: Option<Movable>, processor: Option<u16>) -> bool {
+    pub fn serves(self: &Arc<Self>, this: Movable, processor: Option<u16>) -> bool {
         self.read.fetch_add(1, Ordering::Relaxed);
-        let wanted = place(this, processor);
+        let wanted = processor.map_or(0, |processor| place(this, processor));
         if self.place.load(Ordering::Acquire) == wanted {
             return wanted != 0;
         }
         let state = &mut *self.state.lock();
         self.free(state);
-        let (Some(thread), Some(processor)) = (this, processor) else { return false };
+        let Some(processor) = processor else { return false };
         let since = Instant::now();
         if state.closed || since < state.not_before || !self.has_guard(state) {
             return false;
         }
-        let keeps = thread.keep_to(processor);
+        let keeps = this.keep_to(processor);
         if keeps {
-            state.kept = Some(Kept { thread, since });
+            state.kept = Some(Kept { thread: this, since });
             self.place.store(wanted, Ordering::Release);
             self.changed.notify_all();
         }
@@ -94,10 +91,14 @@ impl Beside {
     }
 
     /// The calling thread ends, or waits for somebody else to read.
-    pub fn rests(&self, this: Option<Movable>) {
-        let mut state = self.state.lock();
-        if state.kept.as_ref().is_some_and(|kept| Some(kept.thread) == this) {
-            self.free(&mut state);
+    pub fn rests(&self, this: Movable) {
+        let is_kept = |place: u64| place >> 32 == u64::from(this.number());
+        // Nobody but this thread says that it is kept.
+        if is_kept(self.place.load(Ordering::Acquire)) {
+            let state = &mut *self.state.lock();
+            if is_kept(self.place.load(Ordering::Acquire)) {
+                self.free(state);
+            }
         }
     }
 
@@ -158,12 +159,12 @@ mod tests {
     use std::thread;
 
     /// Works on a thread that may be kept.
-    fn on_a_thread(work: impl FnOnce(&Arc<Beside>, Option<Movable>) + Send) {
+    fn on_a_thread(work: impl FnOnce(&Arc<Beside>, Movable) + Send) {
         let beside = Arc::<Beside>::default();
         thread::scope(|scope| {
             scope.spawn(|| match Movable::this() {
                 None => eprintln!("skipped: needs two processors and CAP_SYS_NICE"),
-                this => work(&beside, this),
+                Some(this) => work(&beside, this),
             });
         });
         beside.close();

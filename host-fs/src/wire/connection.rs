@@ -161,7 +161,9 @@ impl Connection {
         let mut has_turn = false;
         let result = loop {
             if !has_turn {
-                self.beside.rests(this);
+                if let Some(this) = this {
+                    self.beside.rests(this);
+                }
                 if !self.turns.take() {
                     break Ok(());
                 }
@@ -172,7 +174,9 @@ impl Connection {
                 Err(error) => break Err(error),
             }
         };
-        self.beside.rests(this);
+        if let Some(this) = this {
+            self.beside.rests(this);
+        }
         self.close();
         self.workers.fetch_sub(1, Ordering::Relaxed);
         result
@@ -191,7 +195,7 @@ impl Connection {
         let more = incoming.buffered();
         drop(incoming);
         let (caller, request) = Request::decode(header.opcode, frame.body())?;
-        let is_kept = this.is_some() && self.beside.serves(this, caller.processor);
+        let is_kept = this.is_some_and(|this| self.beside.serves(this, caller.processor));
         let tag = header.tag;
         if request.is_answered() {
             let mut in_flight = self.in_flight.lock();

@@ -13,7 +13,7 @@ fn session() -> Arc<Session> {
 
 /// Of a hand that no worker has.
 fn past(session: &Arc<Session>) -> Past {
-    Past::new(session, OfView::default())
+    Past::new(session, Worker::default())
 }
 
 fn ask(past: &Past, opcode: u32, node: u64, body: &[u8]) -> Option<Answer<'static>> {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::OnceLock;
 
 /// See [`crate::os::Movable`].
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Movable {
     thread: Pid,
     /// The processors that it may use otherwise.
@@ -78,11 +78,13 @@ fn set_idle(thread: Pid, idle: bool) -> io::Result<()> {
     let priority: libc::c_int = 0;
     let (call, thread) = (libc::SYS_sched_setscheduler, thread.as_raw_pid());
     // What is not said follows from the policy: who comes last would come last at the disk, too.
-    // SAFETY: numbers go in, and a number comes out.
-    let at_disk = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread) };
-    if idle && at_disk > 0 {
-        // SAFETY: the same.
-        unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, at_disk) };
+    if idle {
+        // SAFETY: numbers go in, and a number comes out.
+        let at_disk = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread) };
+        if at_disk > 0 {
+            // SAFETY: the same.
+            unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, at_disk) };
+        }
     }
     // SAFETY: `struct sched_param` is one number, which is only read. musl's function does nothing.
     match unsafe { libc::syscall(call, thread, policy, &raw const priority) } {

@@ -1,7 +1,7 @@
 //! Threads go where the system sends them: it cannot be told a processor.
 
 /// See [`crate::os::Movable`].
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Movable {}
 
 impl Movable {
