@@ -34,8 +34,10 @@ const FORGET_DELAY: Duration = Duration::from_millis(200);
 /// Handles to be closed are sent at this number, or after this time.
 const CLOSE_BATCH: usize = 32;
 const CLOSE_DELAY: Duration = Duration::from_millis(5);
-/// For how long something is open here alone.
+/// For how long something is open here alone, or a bit less: a thread that wakes for each of many files
+/// would take the processor of whoever opens them.
 const OPEN_DELAY: Duration = Duration::from_millis(20);
+const OPEN_EARLIER: Duration = Duration::from_millis(10);
 /// Pause before a request that found too many in flight tries again.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -233,8 +235,8 @@ impl Errands {
                 queues.close_at = None;
                 return Job::Close;
             }
-            let open = queues.unopened.partition_point(|(at, _)| *at <= now);
-            if open > 0 {
+            if queues.unopened.front().is_some_and(|(at, _)| *at <= now) {
+                let open = queues.unopened.partition_point(|(at, _)| *at <= now + OPEN_EARLIER);
                 return Job::Open(queues.unopened.drain(..open).map(|(_, fh)| fh).collect());
             }
             if queues.look.is_some_and(|at| at <= now) {
