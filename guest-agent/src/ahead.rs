@@ -8,7 +8,8 @@
 //! lookup. It is given back when it is not asked for within a second, when the guest does something
 //! under the name, and all of it when any change arrives: whatever the kernel is told comes from the
 //! server or is as new as that. Where all names of a directory were told, any other is not there, unless
-//! the guest has done something under it since the server was asked.
+//! the guest has done something under it since the server was asked. Nor is a name there from which the guest
+//! has just taken something away: programs that replace files look for it before they make the new one.
 
 use crate::nodes::LocalId;
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ pub const KEPT: Duration = Duration::from_secs(1);
 const MOST: usize = 16_384;
 /// Directories whose use is observed, and of which names are kept.
 const OBSERVED: usize = 1024;
+/// Names that are known to be gone.
+const MOST_GONE: usize = 1024;
 /// Names of a directory that are asked for one by one before all are.
 const ONE_BY_ONE: u32 = 2;
 /// How often a directory whose names were asked for in vain is looked up in before they are again.
@@ -50,6 +53,9 @@ struct Table {
     /// How often a directory was looked up in until its names are asked for.
     until: FxHashMap<LocalId, u32>,
     count: usize,
+    /// Names from which the guest has taken something away, and when.
+    gone: FxHashMap<LocalId, FxHashMap<Box<[u8]>, Instant>>,
+    gone_count: usize,
 }
 
 #[derive(Debug)]
@@ -68,6 +74,9 @@ impl Ahead {
     /// What is known of a name that the kernel asks for.
     pub fn take(&self, dir: LocalId, name: &[u8]) -> Option<Told> {
         let table = &mut *self.0.lock();
+        if table.take_gone(dir, name).is_some_and(|since| since.elapsed() < KEPT) {
+            return Some(Told::Absent);
+        }
         let names = table.dirs.get_mut(&dir)?;
         if names.came.elapsed() >= KEPT {
             return None;
@@ -135,6 +144,7 @@ impl Ahead {
     /// The guest does something under this name, has done it, or was told of it by the server.
     pub fn drop_name(&self, dir: LocalId, name: &[u8]) -> Option<NodeId> {
         let table = &mut *self.0.lock();
+        table.take_gone(dir, name);
         if let Some(asked) = table.asked.get_mut(&dir) {
             asked.insert(digest(name));
         }
@@ -145,6 +155,17 @@ impl Ahead {
         let entry = names.names.remove(name)?;
         table.count -= 1;
         Some(entry.node)
+    }
+
+    /// The guest has taken something away from this name, so that nothing is there.
+    pub fn gone(&self, dir: LocalId, name: &[u8]) {
+        let table = &mut *self.0.lock();
+        if table.gone_count >= MOST_GONE {
+            table.forget_gone();
+        }
+        if table.gone.entry(dir).or_default().insert(name.into(), Instant::now()).is_none() {
+            table.gone_count += 1;
+        }
     }
 
     /// Gives what has been kept for too long, and when to look again.
@@ -175,10 +196,28 @@ impl Ahead {
         let table = &mut *self.0.lock();
         table.count = 0;
         table.asked.clear();
+        table.forget_gone();
         let dirs = std::mem::take(&mut table.dirs);
         dirs.into_values()
             .flat_map(|names| names.names.into_values().map(|entry| entry.node))
             .collect()
+    }
+}
+
+impl Table {
+    fn take_gone(&mut self, dir: LocalId, name: &[u8]) -> Option<Instant> {
+        let names = self.gone.get_mut(&dir)?;
+        let since = names.remove(name)?;
+        self.gone_count -= 1;
+        if names.is_empty() {
+            self.gone.remove(&dir);
+        }
+        Some(since)
+    }
+
+    fn forget_gone(&mut self) {
+        self.gone.clear();
+        self.gone_count = 0;
     }
 }
 
@@ -298,5 +337,22 @@ mod tests {
         ahead.not_told(DIR);
         ahead.put(DIR, Vec::new(), all(&[]));
         assert_eq!(ahead.take(DIR, b"1"), None);
+    }
+
+    #[test]
+    fn a_name_is_gone_once_until_something_is_put_there_or_changes() {
+        let ahead = Ahead::default();
+        let is_gone = |name| ahead.take(DIR, name) == Some(Told::Absent);
+        ahead.gone(DIR, b"a");
+        assert!(!is_gone(b"b") && is_gone(b"a") && !is_gone(b"a"));
+        ahead.gone(DIR, b"a");
+        ahead.drop_name(DIR, b"a");
+        assert!(!is_gone(b"a"));
+        ahead.gone(DIR, b"a");
+        ahead.clear();
+        assert!(!is_gone(b"a"));
+        (0..=MOST_GONE).for_each(|n| ahead.gone(DIR, n.to_string().as_bytes()));
+        assert!(!is_gone(b"0") && is_gone(MOST_GONE.to_string().as_bytes()), "not more than some");
+        assert_eq!(ahead.0.lock().gone_count, 0);
     }
 }

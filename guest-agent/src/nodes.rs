@@ -82,8 +82,8 @@ pub struct NodeTable {
     table: Mutex<Table>,
 }
 
-/// So many of them are kept.
-const MOST_DIRS: usize = 1024;
+/// Of so many nodes attributes are kept that the kernel is about to ask for.
+const MOST_NEXT: usize = 1024;
 
 impl NodeTable {
     /// A table with nothing but the root, in epoch `epoch`.
@@ -97,7 +97,7 @@ impl NodeTable {
             count: 1,
             by_name: FxHashMap::default(),
             by_ino: FxHashMap::default(),
-            dirs: FxHashMap::default(),
+            next: FxHashMap::default(),
         };
         Self { table: Mutex::new(table) }
     }
@@ -106,7 +106,7 @@ impl NodeTable {
     pub fn begin_epoch(&self, epoch: u32, root: &Entry) {
         let table = &mut *self.table.lock();
         table.epoch = epoch;
-        table.dirs.clear();
+        table.next.clear();
         table.by_server.clear();
         table.by_ino.clear();
         for (index, slot) in table.slots.iter().enumerate().skip(1) {
@@ -309,22 +309,39 @@ impl NodeTable {
         self.table.lock().told(local, reply);
     }
 
-    /// And so of a directory in which the guest did something, before the kernel asks for it.
-    pub fn told_dir(&self, local: LocalId, reply: &AttrReply, arrivals: u64) {
+    /// And so of what the guest did something to or in, before the kernel asks for it.
+    pub fn told_next(&self, local: LocalId, reply: &AttrReply, arrivals: u64) {
         let table = &mut *self.table.lock();
         table.told(local, reply);
         if reply.attr_ms == Validity::LEASED {
-            if table.dirs.len() >= MOST_DIRS {
-                table.dirs.clear();
+            if table.next.len() >= MOST_NEXT {
+                table.next.clear();
             }
-            table.dirs.insert(local, (*reply, arrivals));
+            table.next.insert(local, (*reply, arrivals));
         }
     }
 
-    /// What was told of a directory and is still so, if no changes have come. Given once.
-    pub fn take_dir(&self, local: LocalId, arrivals: u64) -> Option<AttrReply> {
-        let (reply, at) = self.table.lock().dirs.remove(&local)?;
+    /// What was told of a node and is still so, if no changes have come. Given once.
+    pub fn take_next(&self, local: LocalId, arrivals: u64) -> Option<AttrReply> {
+        let (reply, at) = self.table.lock().next.remove(&local)?;
         (at == arrivals).then_some(reply)
+    }
+
+    /// The guest does something to these that their attributes will tell.
+    pub fn outdate(&self, locals: impl IntoIterator<Item = LocalId>) {
+        let table = &mut *self.table.lock();
+        for local in locals {
+            table.next.remove(&local);
+        }
+    }
+
+    /// A file was read, which its attributes tell and nothing else.
+    pub fn was_read(&self, local: LocalId, attr: &Attr) {
+        if let Some((next, _)) = self.table.lock().next.get_mut(&local)
+            && (Attr { atime: attr.atime, ..next.attr }) == *attr
+        {
+            next.attr = *attr;
+        }
     }
 
     /// What is known of the attributes of a node is new. Tells whether it is a file that has grown.

@@ -75,13 +75,11 @@ pub enum Act<'a> {
 pub struct Done<'a> {
     /// The object acted on: the new, the renamed, the removed one if this guest knew it.
     pub node: Option<NodeId>,
-    /// Its attributes afterwards, where the session had to find them out anyway.
+    /// Its attributes afterwards, where the session had to find them out anyway. After a write they are
+    /// those of the open file, and of two writes at once the earlier may be told last.
     pub attr: Option<&'a Attr>,
     /// What the new name of a rename led to before (with an exchange: the other object).
     pub replaced: Option<NodeId>,
-    /// A descriptor of the object, where one is at hand: of the open file after a write, which is
-    /// not stat'ed for it.
-    pub fd: Option<BorrowedFd<'a>>,
 }
 
 /// What had been heard of a name when it was looked at.

@@ -260,7 +260,7 @@ impl Guest {
 
     pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<u32, Errno> {
         match self.call(&Request::Write { handle, offset, data: Payload(data) }).reply() {
-            Reply::Written { size } => Ok(size),
+            Reply::Written { size, .. } => Ok(size),
             Reply::Error { errno } => Err(errno),
             other => panic!("not written but {other:?}"),
         }

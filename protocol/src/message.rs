@@ -602,7 +602,8 @@ messages! {
             data: Payload<'a>, },
         /// So many bytes are written.
         0x810b => Written { /// How many.
-            size: u32, },
+            size: u32, /// The file afterwards, if that could be looked at.
+            attr: Option<AttrReply>, },
         /// An offset in a file.
         0x810c => Offset { /// In bytes.
             offset: u64, },

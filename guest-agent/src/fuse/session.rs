@@ -468,6 +468,7 @@ impl Session {
         let abi::InHeader { uid, gid, pid, unique, .. } = request.header;
         let session = self.clone();
         let before = translate::led_to(&self.nodes, &request);
+        self.with_view(epoch, |view| translate::outdate(view, &request, &before));
         let bytes = bytes.clone();
         let pending = Pending { session, bytes, attempt, deadline, epoch, seen, before };
         let pending = Box::new(pending);

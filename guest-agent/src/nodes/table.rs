@@ -24,14 +24,14 @@ pub(super) struct Table {
     pub(super) by_name: FxHashMap<u64, u32>,
     /// Stale records by inode number, filled when an epoch begins.
     pub(super) by_ino: FxHashMap<u64, u32>,
-    /// Attributes of directories that the kernel is about to ask for, and how many times changes had
-    /// come when they were told.
-    pub(super) dirs: FxHashMap<LocalId, (AttrReply, u64)>,
+    /// Attributes that the kernel is about to ask for, and how many times changes had come when they were
+    /// told.
+    pub(super) next: FxHashMap<LocalId, (AttrReply, u64)>,
 }
 
 impl Table {
     pub(super) fn told(&mut self, local: LocalId, reply: &AttrReply) {
-        self.dirs.remove(&local);
+        self.next.remove(&local);
         if let Some(node) = self.get_mut(local) {
             node.note(&reply.attr);
             node.leased = reply.attr_ms == Validity::LEASED;

@@ -328,3 +328,43 @@ fn a_listing_is_cached_until_the_directory_changes() {
     table.removed(a, dir, b"a");
     assert!(!table.is_cached(dir), "after removing");
 }
+
+#[test]
+fn what_is_told_next_is_told_once_and_not_behind_what_it_does_not_tell() {
+    let table = table();
+    let file = table.found(LocalId::ROOT, b"f", &entry(11, 2, IFREG));
+    let attr = Attr { size: 5, ..entry(11, 2, IFREG).attr };
+    let reply = AttrReply { attr, attr_ms: Validity::LEASED };
+    let tell = || table.told_next(file, &reply, 7);
+    tell();
+    assert_eq!((table.take_next(file, 7), table.take_next(file, 7)), (Some(reply), None));
+    tell();
+    assert_eq!(table.take_next(file, 8), None, "a change has come");
+    tell();
+    table.outdate([LocalId::ROOT, file]);
+    assert_eq!(table.take_next(file, 7), None, "the guest did something");
+    tell();
+    table.told(file, &reply);
+    assert_eq!(table.take_next(file, 7), None, "the kernel was told");
+    table.told_next(file, &AttrReply { attr_ms: 1000, ..reply }, 7);
+    assert_eq!(table.take_next(file, 7), None, "nobody tells when it changes");
+}
+
+#[test]
+fn a_file_that_was_read_has_another_time_of_use() {
+    let table = table();
+    let file = table.found(LocalId::ROOT, b"f", &entry(11, 2, IFREG));
+    let attr = entry(11, 2, IFREG).attr;
+    let told = || {
+        table.told_next(file, &AttrReply { attr, attr_ms: Validity::LEASED }, 0);
+    };
+    let used = Attr { atime: Time { sec: 9, nsec: 0 }, ..attr };
+    table.was_read(file, &used);
+    assert_eq!(table.take_next(file, 0), None);
+    told();
+    table.was_read(file, &used);
+    assert_eq!(table.take_next(file, 0).map(|next| next.attr), Some(used));
+    told();
+    table.was_read(file, &Attr { mode: IFREG | 0o600, ..used });
+    assert_eq!(table.take_next(file, 0).map(|next| next.attr), Some(attr));
+}

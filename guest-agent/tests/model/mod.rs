@@ -380,7 +380,8 @@ impl Server {
                 }
                 file.data[at..end].copy_from_slice(data.0);
                 tree.touch(ino);
-                send(&Reply::Written { size: data.0.len() as u32 });
+                let attr = AttrReply { attr: tree.files[&ino].attr, attr_ms: tree.valid.attr_ms };
+                send(&Reply::Written { size: data.0.len() as u32, attr: Some(attr) });
             }
             Request::Close { ref handles } => {
                 for handle in &handles.0 {

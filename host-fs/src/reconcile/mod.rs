@@ -296,8 +296,8 @@ impl Reconciler {
         self.in_flight.end(act);
     }
 
-    /// It has done so. `content` is the state of a written file, read after the write.
-    pub fn did(&mut self, now: Instant, act: &Act<'_>, done: &Done<'_>, content: Option<&Attr>) {
+    /// It has done so.
+    pub fn did(&mut self, now: Instant, act: &Act<'_>, done: &Done<'_>) {
         self.in_flight.end(act);
         match *act {
             Act::Create { at } => {
@@ -319,7 +319,7 @@ impl Reconciler {
             Act::Rename { from, to, exchange } => self.renamed(now, from, to, exchange, done),
             Act::Write { node } => {
                 let Some(known) = self.memory.node_mut(node) else { return };
-                if let Some(attr) = content {
+                if let Some(attr) = done.attr {
                     let print = Print::of(attr);
                     if known.print.ctime <= print.ctime {
                         (known.print.content, known.print.ctime) = (print.content, print.ctime);

@@ -250,7 +250,8 @@ impl Session {
                 Reply::Created { created }
             }
             Request::Write { handle, offset, data } => {
-                Reply::Written { size: self.write(handle, offset, data.0)? as u32 }
+                let (size, attr) = self.write(handle, offset, data.0)?;
+                Reply::Written { size: size as u32, attr }
             }
             Request::Flush { handle, owner } => {
                 self.flush(handle, owner)?;
@@ -269,8 +270,8 @@ impl Session {
             }
             Request::CopyRange { source, source_offset, target, target_offset, length } => {
                 let length = length.min(limits::MAX_PAYLOAD as u64 * COPY_STEPS);
-                let size = self.copy((source, source_offset), (target, target_offset), length)?;
-                Reply::Written { size: size as u32 }
+                let copied = self.copy((source, source_offset), (target, target_offset), length)?;
+                Reply::Written { size: copied.0 as u32, attr: copied.1 }
             }
             Request::OpenDir { node } => Reply::Opened { handle: self.open_dir(caller, node)? },
             Request::SetXattr { node, name, value, flags } => {

@@ -1,5 +1,6 @@
 //! Open files: opening, reading, writing, space, copying, releasing.
 
+use super::look::attr_of_fd;
 use super::{Session, handle_request::Result};
 use crate::handle::{Handle, OpenDir, OpenFile};
 use crate::observe::{Act, Done};
@@ -103,14 +104,21 @@ impl Session {
         Ok((handle, read().unwrap_or(None)))
     }
 
-    /// Runs what changes the content of an open file, between the observer's `will` and `did`.
-    fn writing<T>(&self, file: &OpenFile, write: impl FnOnce(&OpenFile) -> Result<T>) -> Result<T> {
+    /// Runs what changes the content of an open file, between the observer's `will` and `did`. Tells what
+    /// the file is like after it, if that can be looked at.
+    fn writing<T>(
+        &self,
+        file: &OpenFile,
+        write: impl FnOnce(&OpenFile) -> Result<T>,
+    ) -> Result<(T, Option<AttrReply>)> {
         let act = Act::Write { node: file.node };
         self.observer().will(&act);
         let result = write(file);
-        let done = || Done { node: Some(file.node), fd: Some(file.fd.as_fd()), ..Done::default() };
-        self.observer().did(&act, result.as_ref().map(|_| done()).map_err(|errno| *errno));
-        result
+        let attr = result.is_ok().then(|| attr_of_fd(file.fd.as_fd(), &file.export)).flatten();
+        let done = Done { node: Some(file.node), attr: attr.as_ref(), ..Done::default() };
+        self.observer().did(&act, result.as_ref().map(|_| done).map_err(|errno| *errno));
+        let reply = attr.and_then(|attr| self.tell_attr(file.node, attr, &file.export).ok());
+        Ok((result?, reply))
     }
 
     pub(super) fn read(
@@ -131,14 +139,19 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<usize> {
+    pub(super) fn write(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(usize, Option<AttrReply>)> {
         let file = self.file(handle)?;
         if !file.writable() {
             return Err(Errno::EBADF);
         }
         let written = self.writing(&file, |file| os::write_at(file.fd.as_fd(), data, offset))?;
-        self.counters.bytes_written.add(written as u64);
-        file.export.counters.bytes_written.add(written as u64);
+        self.counters.bytes_written.add(written.0 as u64);
+        file.export.counters.bytes_written.add(written.0 as u64);
         Ok(written)
     }
 
@@ -150,7 +163,8 @@ impl Session {
         length: u64,
     ) -> Result<()> {
         let file = self.file(handle)?;
-        self.writing(&file, |file| os::fallocate(file.fd.as_fd(), mode, offset, length))
+        self.writing(&file, |file| os::fallocate(file.fd.as_fd(), mode, offset, length))?;
+        Ok(())
     }
 
     pub(super) fn seek(&self, handle: HandleId, offset: u64, whence: Whence) -> Result<u64> {
@@ -163,14 +177,14 @@ impl Session {
         (source, source_offset): (HandleId, u64),
         (target, target_offset): (HandleId, u64),
         length: u64,
-    ) -> Result<u64> {
+    ) -> Result<(u64, Option<AttrReply>)> {
         let (source, target) = (self.file(source)?, self.file(target)?);
         let copied = self.writing(&target, |target| {
             let (from, to) = (source.fd.as_fd(), target.fd.as_fd());
             os::copy_range(from, source_offset, to, target_offset, length)
         })?;
-        self.counters.bytes_written.add(copied);
-        target.export.counters.bytes_written.add(copied);
+        self.counters.bytes_written.add(copied.0);
+        target.export.counters.bytes_written.add(copied.0);
         Ok(copied)
     }
 

@@ -2,13 +2,14 @@
 
 use super::locate::{Dir, Found, NameBuf};
 use super::{Session, handle_request::Result};
+use crate::export::Export;
 use crate::observe::{Glance, place};
 use crate::os::{self, Stat};
 use crate::ownership::{self, Record};
 use protocol::{
     AccessMask, Attr, AttrReply, Caller, Entry, Errno, Name, NodeId, Place, StatFs, Validity, mode,
 };
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 impl Session {
     /// Finds one name. The inner error is for how long its absence holds.
@@ -159,19 +160,20 @@ impl Session {
                 (self.attr_of(&found)?, found.export)
             }
         };
+        self.tell_attr(node, attr, &export)
+    }
+
+    /// The guest is told the attributes of a node.
+    pub(super) fn tell_attr(&self, node: NodeId, attr: Attr, export: &Export) -> Result<AttrReply> {
         self.observer().told_attr(node, &attr);
         let parent = self.state.lock().nodes.watched_at(node)?;
-        Ok(AttrReply { attr, attr_ms: self.validity(&export, parent, Some((node, &attr))).attr_ms })
+        Ok(AttrReply { attr, attr_ms: self.validity(export, parent, Some((node, &attr))).attr_ms })
     }
 
     /// Attributes of a directory in which something was done.
     pub(super) fn dir_attr(&self, dir: &Dir) -> Option<AttrReply> {
-        let stat = os::stat(dir.as_fd()).ok()?;
-        let attr = dir.export.attr(&stat, dir.export.record(dir.as_fd(), &stat).as_ref());
-        self.observer().told_attr(dir.node, &attr);
-        let watched_at = self.state.lock().nodes.watched_at(dir.node).ok()?;
-        let valid = self.validity(&dir.export, watched_at, Some((dir.node, &attr)));
-        Some(AttrReply { attr, attr_ms: valid.attr_ms })
+        let attr = attr_of_fd(dir.as_fd(), &dir.export)?;
+        self.tell_attr(dir.node, attr, &dir.export).ok()
     }
 
     /// The quick way to a node's state: by its name in its directory, without opening anything.
@@ -241,4 +243,10 @@ impl Session {
         let stat = os::stat(dir.as_fd()).ok()?;
         dir.export.record(dir.as_fd(), &stat).map(|record| (record, stat))
     }
+}
+
+/// Attributes of what is open.
+pub(super) fn attr_of_fd(fd: BorrowedFd<'_>, export: &Export) -> Option<Attr> {
+    let stat = os::stat(fd).ok()?;
+    Some(export.attr(&stat, export.record(fd, &stat).as_ref()))
 }

@@ -274,18 +274,7 @@ impl Observer for Driver {
         let now = Instant::now();
         let mut core = self.core.lock();
         let Ok(done) = outcome else { return core.failed(act) };
-        // Read under the lock, so that of two writes the later state is kept.
-        let content = match (act, done.fd) {
-            (Act::Write { .. }, Some(fd)) => os::stat(fd).ok().map(|stat| Attr {
-                size: stat.size,
-                mtime: stat.mtime,
-                ctime: stat.ctime,
-                mode: stat.mode,
-                ..Attr::default()
-            }),
-            _ => done.attr.copied(),
-        };
-        core.did(now, act, &done, content.as_ref());
+        core.did(now, act, &done);
     }
 
     fn forgotten(&self, node: NodeId) {

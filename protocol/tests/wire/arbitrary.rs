@@ -307,7 +307,7 @@ pub fn replies() -> Variants<Reply<'static>> {
         Opened { handle: handle() },
         Created { created: created },
         Data { data: payload() },
-        Written { size: any::<u32>() },
+        Written { size: any::<u32>(), attr: dir() },
         Offset { offset: any::<u64>() },
         Listing { data: payload() },
         StatFs { statfs: statfs() },

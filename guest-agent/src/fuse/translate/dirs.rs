@@ -20,8 +20,6 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
         Op::OpenDir => Ask::OpenDir { node: view.node(node)? },
         Op::ReadDir { handle, offset, size, plus } => {
             let size = listing_size(size, plus);
-            // Listing it is using it, which its attributes tell.
-            view.nodes.take_dir(LocalId(node), view.arrivals);
             Ask::ReadDir { handle: view.handle(handle)?, cookie: offset, size, plus }
         }
         Op::ReleaseDir { handle } => {

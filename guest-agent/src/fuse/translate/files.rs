@@ -161,6 +161,7 @@ pub(super) fn finish<'r>(
             let out = opened(view, parent, *handle, open_flags(view, *flags, attempt));
             let AttrReply { attr, .. } = *attr;
             let data = data.0;
+            view.nodes.was_read(parent, &attr);
             if may_be_filled(view, parent, &attr, data) && view.handles.opens(parent) == 1 {
                 let kept = out.open_flags & FopenFlags::KEEP_CACHE.bits() != 0;
                 let replaces = replaces && !kept;
@@ -174,7 +175,7 @@ pub(super) fn finish<'r>(
             if *flags & O_EXCL != 0 || is_unchanged(&created.entry.attr) {
                 view.nodes.note_capability(local, false);
             }
-            view.told_dir(parent, &created.dir);
+            view.told_next(parent, &created.dir);
             let open = opened(view, local, created.handle, open_flags(view, *flags, attempt));
             Answer::Created(view.entry(local, &created.entry), open)
         }
@@ -189,21 +190,27 @@ pub(super) fn finish<'r>(
             }
             Answer::Data(data.0)
         }
-        (Op::Write { handle, write_flags, data, .. }, Reply::Written { size })
+        (Op::Write { handle, write_flags, data, .. }, Reply::Written { size, attr })
             if *size as usize <= data.len() =>
         {
             view.nodes.note_written(parent);
             let direct = view.handles.opened(*handle).is_some_and(|of| of.direct);
             let answer = Answer::Written(*size);
-            let plain = direct && write_flags & abi::WRITE_CACHE == 0;
-            if plain && must_drop_set_id(view, parent, request) {
+            let late = write_flags & abi::WRITE_CACHE != 0;
+            if direct && !late && must_drop_set_id(view, parent, request) {
                 return Some(Finish::Then(FollowUp::DropSetId(parent, answer)));
+            }
+            // Of pages that are written late several may be under way.
+            match late {
+                true => view.nodes.outdate([parent]),
+                false => view.told_next(parent, attr),
             }
             answer
         }
-        (Op::CopyFileRange { wide, copy }, Reply::Written { size }) => {
+        (Op::CopyFileRange { wide, copy }, Reply::Written { size, attr }) => {
             if let Some(target) = view.handles.opened(copy.fh_out) {
                 view.nodes.note_written(target.node);
+                view.told_next(target.node, attr);
             }
             if *wide { Answer::Copied((*size).into()) } else { Answer::Written(*size) }
         }

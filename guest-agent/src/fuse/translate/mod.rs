@@ -112,10 +112,17 @@ impl View<'_> {
         }
     }
 
-    /// What a reply told of a directory in which something was done: the kernel will ask.
-    fn told_dir(&self, dir: LocalId, reply: &Option<AttrReply>) {
+    /// What a reply told of a file or directory to or in which something was done: the kernel will ask.
+    fn told_next(&self, node: LocalId, reply: &Option<AttrReply>) {
         if let Some(reply) = reply.filter(|_| !self.overtaken) {
-            self.nodes.told_dir(dir, &reply, self.arrivals);
+            self.nodes.told_next(node, &reply, self.arrivals);
+        }
+    }
+
+    /// The guest has taken something away from a name.
+    fn is_gone(&self, dir: LocalId, name: &[u8]) {
+        if !self.overtaken && self.policy.kernel_decides() {
+            self.ahead.gone(dir, name);
         }
     }
 
@@ -276,6 +283,38 @@ pub fn begin<'a>(
         | Op::Interrupt { .. }
         | Op::Init { .. }
         | Op::Destroy => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// A request is about to be sent. What was told of what it changes is not to be told the kernel any more.
+pub fn outdate(view: &View<'_>, request: &Request<'_>, before: &Before) {
+    use Operation as Op;
+    let node = LocalId(request.node());
+    match &request.operation {
+        Op::SymLink { .. }
+        | Op::MkNod { .. }
+        | Op::MkDir { .. }
+        | Op::Create { .. }
+        | Op::Unlink { .. }
+        | Op::RmDir { .. }
+        | Op::SetAttr { .. }
+        | Op::SetXattr { .. }
+        | Op::RemoveXattr { .. }
+        | Op::Write { .. }
+        | Op::Fallocate { .. }
+        // Whoever reads it has used it, which its attributes tell.
+        | Op::Read { .. }
+        | Op::ReadDir { .. } => view.nodes.outdate(before.iter().flatten().copied().chain([node])),
+        Op::Link { node: of, .. } => view.nodes.outdate([node, LocalId(*of)]),
+        Op::Rename { new_parent, .. } => {
+            let dirs = [node, LocalId(*new_parent)];
+            view.nodes.outdate(before.iter().flatten().copied().chain(dirs));
+        }
+        Op::CopyFileRange { copy, .. } => {
+            let of = |fh| view.handles.opened(fh).map(|opened| opened.node);
+            view.nodes.outdate([copy.fh_in, copy.fh_out].into_iter().filter_map(of));
+        }
+        _ => {}
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) fn finish<'r>(
         ) => {
             view.is_asked_for(parent, name.as_bytes());
             let local = view.nodes.made(parent, name.as_bytes(), entry);
-            view.told_dir(parent, dir);
+            view.told_next(parent, dir);
             Answer::Entry(view.entry(local, entry))
         }
         (Op::Lookup { name }, Reply::NoEntry { entry_ms }) => {
@@ -117,7 +117,8 @@ pub(super) fn finish<'r>(
             if let Some(gone) = view.before[0] {
                 view.nodes.removed(gone, parent, name.as_bytes());
             }
-            view.told_dir(parent, dir);
+            view.is_gone(parent, name.as_bytes());
+            view.told_next(parent, dir);
             Answer::Done
         }
         (
@@ -130,8 +131,11 @@ pub(super) fn finish<'r>(
             view.is_asked_for(from.0, from.1);
             view.is_asked_for(to.0, to.1);
             view.nodes.renamed(view.before, from, to, exchange);
-            view.told_dir(parent, old_dir);
-            view.told_dir(new_parent, new_dir);
+            if !exchange {
+                view.is_gone(from.0, from.1);
+            }
+            view.told_next(parent, old_dir);
+            view.told_next(new_parent, new_dir);
             Answer::Done
         }
         _ => return None,

@@ -23,12 +23,9 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
             return Err(Errno::ENODATA.into());
         }
         Op::GetAttr | Op::Statx => {
-            if let Some(attr) = view.nodes.take_dir(LocalId(node), view.arrivals) {
+            if let Some(attr) = view.nodes.take_next(LocalId(node), view.arrivals) {
                 return Err(attr_answer(operation, &attr).into());
             }
-        }
-        Op::SetXattr { .. } | Op::RemoveXattr { .. } => {
-            view.nodes.take_dir(LocalId(node), view.arrivals);
         }
         _ => {}
     }

@@ -335,7 +335,7 @@ fn set_id_bits_go_when_another_user_writes_past_the_cache() {
     bench.finish(&opens, &Reply::Opened { handle: HandleId(5) });
     let head = abi::WriteIn { fh: 0, size: 1, ..Default::default() };
     let bytes = message(op::WRITE, file.0, &[head.as_bytes(), b"x"]);
-    let finished = bench.finish(&bytes, &Reply::Written { size: 1 });
+    let finished = bench.finish(&bytes, &Reply::Written { size: 1, attr: None });
     assert!(finished.starts_with("Then(DropSetId("), "{finished}");
     assert_eq!(drop_set_id(0o6755), 0o755);
     assert_eq!(drop_set_id(0o6745), 0o2745);

@@ -50,7 +50,7 @@ fn a_creation_by_the_guest_is_an_echo_once() {
     let attr = scene.host.file("f", 20);
     scene.host.known.insert(20);
     let done = Done { node: Some(NodeId(20)), attr: Some(&attr), ..Done::default() };
-    scene.own(Act::Create { at: at(ROOT, "f") }, done, None);
+    scene.own(Act::Create { at: at(ROOT, "f") }, done);
     scene.hint("f", Kinds::CREATE);
     scene.hint("f", Kinds::CLOSE_WRITE);
     said!(scene,);
@@ -69,7 +69,7 @@ fn a_hint_waits_for_the_act_of_the_guest_that_may_have_caused_it() {
     scene.pass(Duration::from_millis(1));
     said!(scene,);
     let done = Done { node: Some(NodeId(20)), attr: Some(&attr), ..Done::default() };
-    scene.core.did(scene.now, &act, &done, None);
+    scene.core.did(scene.now, &act, &done);
     scene.pass(Duration::from_millis(1));
     said!(scene,);
     assert_eq!(scene.core.deadline(), None, "nothing is left to wait for");
@@ -155,7 +155,7 @@ fn a_file_first_looked_up_between_its_change_and_the_hint_is_still_owed() {
 fn a_write_of_the_guest_is_an_echo_by_the_state_that_it_left() {
     let mut scene = Scene::with(&["f"]);
     let attr = scene.host.write("f");
-    scene.own(Act::Write { node: NodeId(10) }, Done::default(), Some(&attr));
+    scene.own(Act::Write { node: NodeId(10) }, Done { attr: Some(&attr), ..Done::default() });
     scene.hint("f", Kinds::MODIFY);
     scene.hint("f", Kinds::CLOSE_WRITE);
     said!(scene,);
@@ -165,7 +165,7 @@ fn a_write_of_the_guest_is_an_echo_by_the_state_that_it_left() {
 fn a_write_of_the_host_after_one_of_the_guest_is_told() {
     let mut scene = Scene::with(&["f"]);
     let attr = scene.host.write("f");
-    scene.own(Act::Write { node: NodeId(10) }, Done::default(), Some(&attr));
+    scene.own(Act::Write { node: NodeId(10) }, Done { attr: Some(&attr), ..Done::default() });
     scene.host.write("f");
     scene.hint("f", Kinds::MODIFY);
     scene.hint("f", Kinds::CLOSE_WRITE);
@@ -218,7 +218,6 @@ fn a_changed_mode_is_attrib_and_a_changed_mode_by_the_guest_is_not() {
     scene.own(
         Act::SetAttr { node: NodeId(10) },
         Done { attr: Some(&attr), ..Done::default() },
-        None,
     );
     scene.hint("f", Kinds::ATTRIB);
     said!(scene,);
@@ -231,7 +230,7 @@ fn an_extended_attribute_is_told_apart_by_the_change_time() {
     scene.hint("f", Kinds::ATTRIB);
     said!(scene, "attrib f=10");
     scene.host.set_xattr("f");
-    scene.own(Act::SetAttr { node: NodeId(10) }, Done::default(), None);
+    scene.own(Act::SetAttr { node: NodeId(10) }, Done::default());
     scene.hint("f", Kinds::ATTRIB);
     said!(scene,);
     scene.host.set_xattr("f");
@@ -279,8 +278,8 @@ fn a_chmod_of_the_guest_is_no_news_behind_its_own_unlink_of_another_name() {
     scene.host.chmod("f", 0o600);
     let attr = *scene.host.attr("f");
     let done = Done { attr: Some(&attr), ..Done::default() };
-    scene.own(Act::SetAttr { node: NodeId(10) }, done, Some(&attr));
-    scene.own(Act::Remove { at: at(SUB, "other"), is_dir: false }, Done::default(), None);
+    scene.own(Act::SetAttr { node: NodeId(10) }, done);
+    scene.own(Act::Remove { at: at(SUB, "other"), is_dir: false }, Done::default());
     scene.host.attr("f").nlink = 1;
     scene.host.attr("f").ctime.sec += 1;
     scene.hint("f", Kinds::ATTRIB);
@@ -296,7 +295,7 @@ fn a_hint_of_a_file_waits_while_the_guest_links_it() {
     scene.hint("f", Kinds::ATTRIB);
     let attr = *scene.host.attr("f");
     let done = Done { node: Some(NodeId(10)), attr: Some(&attr), ..Done::default() };
-    scene.core.did(scene.now, &link, &done, Some(&attr));
+    scene.core.did(scene.now, &link, &done);
     scene.pass(Duration::from_secs(1));
     said!(scene,);
 }

@@ -180,9 +180,9 @@ impl Scene {
         self.core.tick(self.now, &mut self.host);
     }
 
-    fn own(&mut self, act: Act<'_>, done: Done<'_>, content: Option<&Attr>) {
+    fn own(&mut self, act: Act<'_>, done: Done<'_>) {
         self.core.will(&act);
-        self.core.did(self.now, &act, &done, content);
+        self.core.did(self.now, &act, &done);
     }
 
     /// The changes since the last time, in words; numbers are inode numbers.

@@ -16,7 +16,7 @@ fn a_removal_is_told_once() {
 fn a_removal_by_the_guest_is_an_echo() {
     let mut scene = Scene::with(&["f"]);
     scene.host.remove("f");
-    scene.own(Act::Remove { at: at(ROOT, "f"), is_dir: false }, Done::default(), None);
+    scene.own(Act::Remove { at: at(ROOT, "f"), is_dir: false }, Done::default());
     scene.hint("f", Kinds::DELETE);
     said!(scene,);
 }
@@ -126,7 +126,7 @@ fn what_the_guest_itself_removed_was_displaced_by_nobody() {
     scene.core.will(&act);
     // Another thread looks at it meanwhile.
     scene.tell_none(ROOT, "f");
-    scene.core.did(scene.now, &act, &Done::default(), None);
+    scene.core.did(scene.now, &act, &Done::default());
     scene.hint("f", Kinds::DELETE);
     scene.host.file("f", 20);
     scene.hint("f", Kinds::CREATE);
@@ -167,10 +167,10 @@ fn a_rename_by_the_guest_is_an_echo_and_so_is_an_exchange() {
     let mut scene = Scene::with(&["a", "b"]);
     scene.host.rename((ROOT, "a"), (ROOT, "c"));
     let done = Done { node: Some(NodeId(10)), ..Done::default() };
-    scene.own(Act::Rename { from: at(ROOT, "a"), to: at(ROOT, "c"), exchange: false }, done, None);
+    scene.own(Act::Rename { from: at(ROOT, "a"), to: at(ROOT, "c"), exchange: false }, done);
     scene.moved((ROOT, "a"), (ROOT, "c"), 5);
     let done = Done { node: Some(NodeId(10)), replaced: Some(NodeId(11)), ..Done::default() };
-    scene.own(Act::Rename { from: at(ROOT, "c"), to: at(ROOT, "b"), exchange: true }, done, None);
+    scene.own(Act::Rename { from: at(ROOT, "c"), to: at(ROOT, "b"), exchange: true }, done);
     scene.moved((ROOT, "c"), (ROOT, "b"), 6);
     scene.moved((ROOT, "b"), (ROOT, "c"), 7);
     scene.pass(Duration::from_secs(1));

@@ -504,7 +504,8 @@ fn space_holes_and_copies_are_the_hosts_own() -> Test {
         length: 10 * BLOCK,
     };
     let answer = guest.call(&copy);
-    assert_eq!(answer.reply(), Reply::Written { size: BLOCK as u32 });
+    let Reply::Written { size, attr: Some(after) } = answer.reply() else { panic!("not copied") };
+    assert_eq!((u64::from(size), after.attr.size), (BLOCK, BLOCK + 5));
     let copied = std::fs::read(host.path("b"))?;
     assert!(copied.starts_with(&[0, 0, 0, 0, 0, 7]) && copied.len() == 5 + BLOCK as usize);
     guest.done(&Request::Fsync { handle: b, data_only: false })?;
