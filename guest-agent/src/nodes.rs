@@ -309,11 +309,15 @@ impl NodeTable {
         self.table.lock().told(local, reply);
     }
 
-    /// And so of what the guest did something to or in, before the kernel asks for it.
+    /// And so of what the guest did something to or in, before the kernel asks for it. Kept only of what is
+    /// found by all its names, since it may lose one.
     pub fn told_next(&self, local: LocalId, reply: &AttrReply, arrivals: u64) {
         let table = &mut *self.table.lock();
         table.told(local, reply);
-        if reply.attr_ms == Validity::LEASED {
+        let placed =
+            |node: &Node| node.parent != LocalId::NONE && (node.is_dir() || node.nlink == 1);
+        let is_found = local == LocalId::ROOT || table.get(local).is_some_and(placed);
+        if is_found && reply.attr_ms == Validity::LEASED {
             if table.next.len() >= MOST_NEXT {
                 table.next.clear();
             }

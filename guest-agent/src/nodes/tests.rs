@@ -333,7 +333,7 @@ fn a_listing_is_cached_until_the_directory_changes() {
 fn what_is_told_next_is_told_once_and_not_behind_what_it_does_not_tell() {
     let table = table();
     let file = table.found(LocalId::ROOT, b"f", &entry(11, 2, IFREG));
-    let attr = Attr { size: 5, ..entry(11, 2, IFREG).attr };
+    let attr = Attr { size: 5, nlink: 1, ..entry(11, 2, IFREG).attr };
     let reply = AttrReply { attr, attr_ms: Validity::LEASED };
     let tell = || table.told_next(file, &reply, 7);
     tell();
@@ -348,13 +348,18 @@ fn what_is_told_next_is_told_once_and_not_behind_what_it_does_not_tell() {
     assert_eq!(table.take_next(file, 7), None, "the kernel was told");
     table.told_next(file, &AttrReply { attr_ms: 1000, ..reply }, 7);
     assert_eq!(table.take_next(file, 7), None, "nobody tells when it changes");
+    table.told_next(file, &AttrReply { attr: Attr { nlink: 2, ..attr }, ..reply }, 7);
+    assert_eq!(table.take_next(file, 7), None, "it has another name");
+    table.left(file, LocalId::ROOT, b"f");
+    tell();
+    assert_eq!(table.take_next(file, 7), None, "nobody knows its name");
 }
 
 #[test]
 fn a_file_that_was_read_has_another_time_of_use() {
     let table = table();
     let file = table.found(LocalId::ROOT, b"f", &entry(11, 2, IFREG));
-    let attr = entry(11, 2, IFREG).attr;
+    let attr = Attr { nlink: 1, ..entry(11, 2, IFREG).attr };
     let told = || {
         table.told_next(file, &AttrReply { attr, attr_ms: Validity::LEASED }, 0);
     };

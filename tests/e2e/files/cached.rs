@@ -31,7 +31,7 @@ const FOLDERS: usize = 4;
 const FILES: usize = 50;
 
 /// Requests that the server has carried out.
-fn operations(share: &Share) -> u64 {
+pub(super) fn operations(share: &Share) -> u64 {
     let mut status = share.osxfs(["status", "--json"]);
     let text = Suite::run("osxfs status", Duration::from_secs(20), &mut status).succeeds().log;
     let found: Value = serde_json::from_str(&text).expect("JSON");

@@ -10,6 +10,7 @@ mod data;
 mod listing;
 mod names;
 mod open;
+mod told;
 
 use std::fs;
 use std::path::Path;

@@ -215,10 +215,7 @@ fn a_changed_mode_is_attrib_and_a_changed_mode_by_the_guest_is_not() {
     scene.hint("f", Kinds::ATTRIB);
     said!(scene, "attrib f=10");
     let attr = scene.host.chmod("f", 0o640);
-    scene.own(
-        Act::SetAttr { node: NodeId(10) },
-        Done { attr: Some(&attr), ..Done::default() },
-    );
+    scene.own(Act::SetAttr { node: NodeId(10) }, Done { attr: Some(&attr), ..Done::default() });
     scene.hint("f", Kinds::ATTRIB);
     said!(scene,);
 }
