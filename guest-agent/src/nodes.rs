@@ -23,9 +23,11 @@ pub use node::digests;
 use crate::coherence::compare::Belief;
 use node::{Node, digest_attrs, digest_content};
 use parking_lot::Mutex;
-use protocol::{Attr, AttrReply, Entry, ForgetOne, NodeId, Validity, mode};
+use protocol::{Attr, AttrReply, Entry, ForgetOne, NodeId, StatFs, Validity, mode};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use table::{Slot, Table};
 
 /// The number of a node towards the kernel (`nodeid` of linux/fuse.h): below, an index into the
@@ -80,8 +82,12 @@ pub struct Known {
 #[derive(Debug)]
 pub struct NodeTable {
     table: Mutex<Table>,
+    /// What the guest has begun and ended that changes something.
+    acts: AtomicU64,
 }
 
+/// For so long figures of a file system are told again.
+const FIGURES: Duration = Duration::from_secs(1);
 /// Of so many nodes attributes are kept that the kernel is about to ask for.
 const MOST_NEXT: usize = 1024;
 
@@ -98,8 +104,9 @@ impl NodeTable {
             by_name: FxHashMap::default(),
             by_ino: FxHashMap::default(),
             next: FxHashMap::default(),
+            figures: None,
         };
-        Self { table: Mutex::new(table) }
+        Self { table: Mutex::new(table), acts: AtomicU64::new(0) }
     }
 
     /// Begins a new epoch on a new connection: only the root is known there.
@@ -331,21 +338,36 @@ impl NodeTable {
         (at == arrivals).then_some(reply)
     }
 
-    /// The guest does something to these that their attributes will tell.
+    /// The guest does something to these that their attributes will tell, or has done so.
     pub fn outdate(&self, locals: impl IntoIterator<Item = LocalId>) {
         let table = &mut *self.table.lock();
+        self.acts.fetch_add(1, Ordering::Release);
+        table.figures = None;
         for local in locals {
             table.next.remove(&local);
         }
     }
 
-    /// A file was read, which its attributes tell and nothing else.
-    pub fn was_read(&self, local: LocalId, attr: &Attr) {
-        if let Some((next, _)) = self.table.lock().next.get_mut(&local)
-            && (Attr { atime: attr.atime, ..next.attr }) == *attr
-        {
-            next.attr = *attr;
-        }
+    /// The guest uses a file or directory, which its attributes tell and nothing else.
+    pub fn is_used(&self, local: LocalId) {
+        self.table.lock().next.remove(&local);
+    }
+
+    /// Counts what the guest begins and ends that changes something. What the server was asked for at one
+    /// number and the kernel is told at another may be older than what the kernel knows.
+    pub fn acts(&self) -> u64 {
+        self.acts.load(Ordering::Acquire)
+    }
+
+    /// Figures of the file system of a node were told.
+    pub fn told_figures(&self, local: LocalId, figures: &StatFs, arrivals: u64) {
+        self.table.lock().figures = Some((local, *figures, Instant::now(), arrivals));
+    }
+
+    /// What was told of the file system of this node just now, if nothing has changed since.
+    pub fn figures(&self, local: LocalId, arrivals: u64) -> Option<StatFs> {
+        let (of, figures, since, at) = self.table.lock().figures?;
+        (of == local && at == arrivals && since.elapsed() < FIGURES).then_some(figures)
     }
 
     /// What is known of the attributes of a node is new. Tells whether it is a file that has grown.

@@ -184,6 +184,7 @@ pub fn change_mode(session: &Session, epoch: u32, node: LocalId, change: impl Fn
         });
     match changed {
         Ok(attr) => {
+            session.nodes.outdate([node]);
             session.nodes.note_attr(node, &attr);
             // The kernel still believes the old mode.
             let _ = session.device.invalidate_inode(node.0, -1, 0);

@@ -252,7 +252,9 @@ impl Guest {
 
     pub fn data(&self, request: &Request<'_>) -> Result<Vec<u8>, Errno> {
         match self.call(request).reply() {
-            Reply::Data { data } | Reply::Listing { data } => Ok(data.0.to_vec()),
+            Reply::Data { data } | Reply::Listing { data } | Reply::Listed { data, .. } => {
+                Ok(data.0.to_vec())
+            }
             Reply::Error { errno } => Err(errno),
             other => panic!("no data but {other:?}"),
         }

@@ -62,11 +62,6 @@ impl<'a> Wire<'a> for DirEntry<'a> {
     }
 }
 
-/// Most bytes that one entry takes: the longest name, with node and attributes.
-pub const LONGEST: usize = 8 + 8 + 1 + 2 + MAX_NAME + 1 + ENTRY;
-/// Bytes of an encoded [`Entry`].
-const ENTRY: usize = 112;
-
 /// Appends `entry` to `out` unless `out` would grow beyond `size`. Tells whether it did.
 pub fn push(out: &mut Vec<u8>, size: usize, entry: &DirEntry<'_>) -> bool {
     let before = out.len();
@@ -86,6 +81,11 @@ impl<'a> Listing<'a> {
     /// The entries of a payload.
     pub fn new(payload: &'a [u8]) -> Self {
         Self(Reader::new(payload))
+    }
+
+    /// What has not been iterated over.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0.clone().take_rest()
     }
 }
 

@@ -530,8 +530,7 @@ messages! {
             size: u32, /// Whether entries are to come with node and attributes.
             plus: bool, },
         /// The first entries of a directory with node and attributes, without opening it
-        /// → [`Reply::Listing`]. As many as fit: if [one more](crate::listing::LONGEST) would have, it
-        /// is all.
+        /// → [`Reply::Listed`]. As many as fit.
         0x42 => List { /// Directory.
             node: NodeId, /// Most bytes of listing, at most [`limits::MAX_PAYLOAD`].
             size: u32, },
@@ -632,6 +631,10 @@ messages! {
             handle: HandleId, /// What it was like when it was read.
             attr: AttrReply, /// All of it.
             data: Payload<'a>, },
+        /// Listed from the beginning.
+        0x8114 => Listed { /// Whether these are all.
+            all: bool, /// Encoded entries: see [`Listing`](crate::listing::Listing).
+            data: Payload<'a>, },
     }
 }
 
@@ -712,7 +715,10 @@ impl<'a> Reply<'a> {
     /// What is to be sent right behind the encoded fields.
     pub fn payload(&self) -> &'a [u8] {
         match self {
-            Self::Data { data } | Self::Listing { data } | Self::OpenedRead { data, .. } => data.0,
+            Self::Data { data }
+            | Self::Listing { data }
+            | Self::Listed { data, .. }
+            | Self::OpenedRead { data, .. } => data.0,
             _ => &[],
         }
     }

@@ -6,7 +6,7 @@ use super::translate::{self, View};
 use crate::ahead::KEPT;
 use crate::client::{Complete, Outcome};
 use crate::nodes::LocalId;
-use protocol::{Caller, Reply, Request as Ask, listing};
+use protocol::{Caller, Reply, Request as Ask};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,14 +40,12 @@ struct Listed {
 impl Complete for Listed {
     fn complete(self: Box<Self>, outcome: Outcome<'_>) {
         let session = &self.session;
-        let Outcome::Reply(Reply::Listing { data }) = outcome else {
+        let Outcome::Reply(Reply::Listed { all, data }) = outcome else {
             return session.ahead.not_told(self.dir);
         };
         let overtaken = session.is_behind(self.seen);
-        // Nothing is left out but what would not have fitted.
-        let whole = data.0.len() + listing::LONGEST <= LIST_AHEAD as usize;
         session.with_view(self.epoch, |view| {
-            translate::take_ahead(&View { overtaken, ..*view }, self.dir, data.0, whole);
+            translate::take_ahead(&View { overtaken, ..*view }, self.dir, data.0, *all);
         });
         // A change may have come while the names were put down.
         if session.arrivals() != self.seen {

@@ -120,6 +120,8 @@ pub struct Pending {
     pub epoch: u32,
     /// Arrivals of changes before it was sent.
     pub seen: u64,
+    /// What the guest had [done](crate::nodes::NodeTable::acts) before that.
+    pub acts: u64,
     /// What its names led to then.
     pub before: Before,
 }
@@ -154,8 +156,9 @@ impl Pending {
         }
         let overtaken = session.is_behind(self.seen);
         let Some(finish) = session.with_view(self.epoch, |view| {
-            let (before, arrivals) = (self.before, self.seen);
-            let view = View { overtaken, before, arrivals, ..*view };
+            let (before, arrivals, acts) = (self.before, self.seen, self.acts);
+            let view = View { overtaken, before, arrivals, acts, ..*view };
+            translate::outdate(&view, request);
             translate::finish(&view, request, self.attempt, reply)
         }) else {
             return;

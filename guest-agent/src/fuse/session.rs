@@ -254,6 +254,7 @@ impl Session {
             arrivals: self.arrivals(),
             overtaken: false,
             before: [None; 2],
+            acts: self.nodes.acts(),
             leftovers,
         }))
     }
@@ -456,9 +457,9 @@ impl Session {
         deadline: Option<Instant>,
     ) -> Option<Stop> {
         let Ok(request) = Request::parse(bytes, self.dialect()) else { return None };
-        let (epoch, seen) = (self.epoch(), self.arrivals());
+        let (epoch, seen, acts) = (self.epoch(), self.arrivals(), self.nodes.acts());
         let begun = self.with_view(epoch, |view| {
-            translate::begin(&View { arrivals: seen, ..*view }, &request, attempt)
+            translate::begin(&View { arrivals: seen, acts, ..*view }, &request, attempt)
         });
         let ask = match begun {
             None => return Some(Errno::EIO.into()),
@@ -468,9 +469,9 @@ impl Session {
         let abi::InHeader { uid, gid, pid, unique, .. } = request.header;
         let session = self.clone();
         let before = translate::led_to(&self.nodes, &request);
-        self.with_view(epoch, |view| translate::outdate(view, &request, &before));
+        self.with_view(epoch, |view| translate::outdate(&View { before, ..*view }, &request));
         let bytes = bytes.clone();
-        let pending = Pending { session, bytes, attempt, deadline, epoch, seen, before };
+        let pending = Pending { session, bytes, attempt, deadline, epoch, seen, acts, before };
         let pending = Box::new(pending);
         let origin = Some(Origin { mount: self.mount, unique });
         let submit = |groups: &[u8]| {
@@ -519,7 +520,9 @@ impl Session {
         }
         if let Answer::Opened(open) | Answer::Created(_, open) = answer {
             self.opened.ring();
-            if self.handles.is_unopened(open.fh) {
+            // Of a directory there is nothing that the host could take away.
+            let is_dir = matches!(request.operation, Operation::OpenDir);
+            if !is_dir && self.handles.is_unopened(open.fh) {
                 self.errands.open_later(open.fh);
             }
         }

@@ -3,9 +3,10 @@
 
 use super::LocalId;
 use super::node::{Node, digest_born, digests};
-use protocol::{AttrReply, Entry, NodeId, Validity};
+use protocol::{AttrReply, Entry, NodeId, StatFs, Validity};
 use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
+use std::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -27,6 +28,8 @@ pub(super) struct Table {
     /// Attributes that the kernel is about to ask for, and how many times changes had come when they were
     /// told.
     pub(super) next: FxHashMap<LocalId, (AttrReply, u64)>,
+    /// Figures of the file system, of which directory they were told, when, and behind how many changes.
+    pub(super) figures: Option<(LocalId, StatFs, Instant, u64)>,
 }
 
 impl Table {

@@ -356,20 +356,15 @@ fn what_is_told_next_is_told_once_and_not_behind_what_it_does_not_tell() {
 }
 
 #[test]
-fn a_file_that_was_read_has_another_time_of_use() {
+fn figures_are_told_again_until_something_is_done() {
     let table = table();
-    let file = table.found(LocalId::ROOT, b"f", &entry(11, 2, IFREG));
-    let attr = Attr { nlink: 1, ..entry(11, 2, IFREG).attr };
-    let told = || {
-        table.told_next(file, &AttrReply { attr, attr_ms: Validity::LEASED }, 0);
-    };
-    let used = Attr { atime: Time { sec: 9, nsec: 0 }, ..attr };
-    table.was_read(file, &used);
-    assert_eq!(table.take_next(file, 0), None);
-    told();
-    table.was_read(file, &used);
-    assert_eq!(table.take_next(file, 0).map(|next| next.attr), Some(used));
-    told();
-    table.was_read(file, &Attr { mode: IFREG | 0o600, ..used });
-    assert_eq!(table.take_next(file, 0).map(|next| next.attr), Some(attr));
+    let figures = StatFs { bfree: 5, ..StatFs::default() };
+    table.told_figures(LocalId::ROOT, &figures, 7);
+    assert_eq!(table.figures(LocalId::ROOT, 7), Some(figures));
+    assert_eq!(table.figures(LocalId::ROOT, 8), None, "a change has come");
+    assert_eq!(table.figures(LocalId(5), 7), None, "of another file system, perhaps");
+    let acts = table.acts();
+    table.outdate([]);
+    assert_eq!(table.figures(LocalId::ROOT, 7), None, "the guest did something");
+    assert_ne!(table.acts(), acts);
 }

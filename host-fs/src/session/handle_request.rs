@@ -111,8 +111,8 @@ impl Session {
             Request::List { node, size } => {
                 self.answer_bytes(
                     respond,
-                    |buffer| self.list_ahead(caller, *node, *size, buffer),
-                    |data, ()| Reply::Listing { data: Payload(data) },
+                    |buffer| self.list_at_once(caller, *node, *size, buffer),
+                    |data, all| Reply::Listed { all, data: Payload(data) },
                 );
             }
             Request::GetXattr { node, name } => {

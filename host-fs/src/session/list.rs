@@ -42,16 +42,17 @@ impl Session {
         stream.seek(cookie)?;
         let dir =
             self.dir_of(&open, stream.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?);
-        self.fill(&mut stream, &dir, Wanted { size, plus, at_once: false }, out)
+        self.fill(&mut stream, &dir, Wanted { size, plus, at_once: false }, out).map(drop)
     }
 
-    pub(super) fn list_ahead(
+    /// Lists from the beginning. Tells whether that is all.
+    pub(super) fn list_at_once(
         &self,
         caller: &Caller<'_>,
         node: NodeId,
         size: u32,
         out: &mut Vec<u8>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let dir = self.dir(node)?;
         self.check_dir(caller, &dir, AccessMask::READ)?;
         let mut stream = DirStream::new(os::open_dir(dir.as_fd())?);
@@ -59,13 +60,14 @@ impl Session {
         self.fill(&mut stream, &dir, Wanted { size, plus: true, at_once: true }, out)
     }
 
+    /// Tells whether nothing is left.
     fn fill(
         &self,
         stream: &mut DirStream,
         dir: &Dir,
         Wanted { size, plus, at_once }: Wanted,
         out: &mut Vec<u8>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.watch(dir);
         let mut name = Vec::with_capacity(limits::MAX_NAME);
         while (at_once || !stream.is_long())
@@ -96,11 +98,11 @@ impl Session {
                 if out.is_empty() {
                     return Err(Errno::EINVAL);
                 }
-                break;
+                return Ok(false);
             }
             stream.advance();
         }
-        Ok(())
+        Ok(at_once)
     }
 
     fn dir_of(&self, open: &Arc<OpenDir>, fd: OwnedFd) -> Dir {

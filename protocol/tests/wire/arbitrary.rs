@@ -316,6 +316,7 @@ pub fn replies() -> Variants<Reply<'static>> {
         Removed { dir: dir() },
         Renamed { from: dir(), to: dir() },
         OpenedRead { handle: handle(), attr: attr_reply(), data: payload() },
+        Listed { all: any::<bool>(), data: payload() },
     })
 }
 

@@ -5,7 +5,6 @@ use protocol::codec::Wire;
 use protocol::frame::HEADER;
 use protocol::handshake::Handshake;
 use protocol::limits::{self, MAX_FRAME};
-use protocol::listing::{DirEntry, LONGEST, push};
 use protocol::{
     Attachment, Caller, Change, Changes, DecodeError, Directories, Entries, Entry, ForgetList,
     ForgetOne, FrameHeader, Groups, HandleId, Handles, Name, Names, NodeId, Notice, Payload, Place,
@@ -186,17 +185,6 @@ fn the_largest_messages_fit_a_frame() {
         let (header, body) = split(&frame);
         assert_eq!(message.decode_like(header.opcode, body), Ok(message));
     }
-}
-
-#[test]
-fn the_longest_entry_of_a_listing_is_as_long_as_it_says() {
-    let name = [b'n'; limits::MAX_NAME];
-    let entry = Some(Entry::default());
-    let longest = DirEntry { cookie: 1, ino: 2, kind: 8, name: &name, entry };
-    let mut out = Vec::new();
-    assert!(!push(&mut out, LONGEST - 1, &longest));
-    assert!(push(&mut out, LONGEST, &longest));
-    assert_eq!(out.len(), LONGEST);
 }
 
 #[test]

@@ -15,6 +15,8 @@ use crate::support::{PROMPT, Shape, Share, Suite, eventually, on_each_shape};
 
 on_each_shape!(together:
     a_second_look_asks_nothing_of_the_server,
+    an_open_folder_and_the_figures_of_its_disk_ask_nothing_of_the_server,
+    an_open_folder_that_the_host_removes_can_be_looked_at,
     a_small_file_comes_with_its_opening,
     a_cached_file_that_the_guest_removes_stays_readable,
     a_cached_file_that_the_host_removes_stays_readable,
@@ -67,6 +69,46 @@ fn a_second_look_asks_nothing_of_the_server(shape: Shape) {
         asked = operations(&share) - before;
         asked == 0
     });
+}
+
+fn an_open_folder_and_the_figures_of_its_disk_ask_nothing_of_the_server(shape: Shape) {
+    let share = shape.mounted();
+    let folder = share.mount().join("folder");
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("file"), "x").expect("a file");
+    let figures = || rustix::fs::statvfs(&folder).expect("statvfs");
+    eventually("a look that asks nothing", PROMPT, || {
+        let listed = || fs::read_dir(&folder).expect("a folder").count();
+        assert_eq!((listed(), figures().f_namemax), (1, 255));
+        let before = operations(&share);
+        let open = File::open(&folder).expect("a folder");
+        assert_eq!((listed(), figures().f_namemax), (1, 255));
+        // Longer than a file may stay open here alone.
+        sleep(Duration::from_millis(100));
+        drop(open);
+        operations(&share) == before
+    });
+    // What the guest does shows.
+    let before = figures();
+    fs::write(folder.join("large"), vec![1; 8 << 20]).expect("a file");
+    assert!(figures().f_bfree < before.f_bfree);
+}
+
+fn an_open_folder_that_the_host_removes_can_be_looked_at(shape: Shape) {
+    let share = shape.mounted();
+    let folder = share.mount().join("folder");
+    fs::create_dir(&folder).expect("a folder");
+    for _ in 0..2 {
+        assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0);
+    }
+    let open = File::open(&folder).expect("a folder");
+    fs::remove_dir(share.host().join("folder")).expect("a removal");
+    eventually("the folder is gone", PROMPT, || !folder.exists());
+    let found = open.metadata().expect("stat");
+    assert!(found.is_dir());
+    let mut again = rustix::fs::Dir::read_from(&open).expect("the folder");
+    let entry = again.next().map(|entry| entry.map(|entry| entry.file_name().to_owned()));
+    assert!(matches!(entry, None | Some(Err(Errno::NOENT))), "{entry:?}");
 }
 
 fn a_small_file_comes_with_its_opening(shape: Shape) {

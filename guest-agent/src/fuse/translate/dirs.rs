@@ -85,6 +85,22 @@ pub(super) fn finish<'r>(
     Some(Finish::Answer(answer))
 }
 
+/// A directory that the host has removed while it was open here alone: whoever has it open may open it
+/// once more. The kernel knows that nothing is in it.
+pub(super) fn open_removed(
+    view: &View<'_>,
+    request: &Request<'_>,
+    errno: Errno,
+) -> Option<Answer<'static>> {
+    let node = LocalId(request.node());
+    if errno != Errno::ESTALE || !matches!(request.operation, Op::OpenDir) {
+        return None;
+    }
+    view.handles.unopened_of(node)?;
+    let fh = view.handles.insert_unopened(directory(node), None);
+    Some(Answer::Opened(open_out(view, node, fh)))
+}
+
 fn directory(node: LocalId) -> Opened {
     Opened { node, flags: OpenFlags::empty(), directory: true, direct: false }
 }

@@ -13,8 +13,8 @@ use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::{Cached, Opened};
 use crate::nodes::LocalId;
 use protocol::{
-    Attr, AttrReply, Consistency, Errno, FallocateMode, HandleId, LockOwner, OpenFlags, Payload,
-    Reply, Request as Ask, Time, Whence, limits,
+    Attr, Consistency, Errno, FallocateMode, HandleId, LockOwner, OpenFlags, Payload, Reply,
+    Request as Ask, Time, Whence, limits,
 };
 
 /// `O_EXCL` (asm-generic/fcntl.h).
@@ -156,13 +156,15 @@ pub(super) fn finish<'r>(
             let asked = open_flags(view, *flags, attempt);
             Answer::Opened(opened(view, parent, *handle, asked))
         }
-        (Op::Open { flags }, Reply::OpenedRead { handle, attr, data }) => {
+        (Op::Open { flags }, Reply::OpenedRead { handle, attr: reply, data }) => {
             let replaces = view.nodes.was_opened(parent);
             let out = opened(view, parent, *handle, open_flags(view, *flags, attempt));
-            let AttrReply { attr, .. } = *attr;
-            let data = data.0;
-            view.nodes.was_read(parent, &attr);
-            if may_be_filled(view, parent, &attr, data) && view.handles.opens(parent) == 1 {
+            let (attr, data) = (reply.attr, data.0);
+            let is_content = may_be_filled(view, parent, &attr, data);
+            if is_content && view.acts == view.nodes.acts() {
+                view.told_next(parent, &Some(*reply));
+            }
+            if is_content && view.handles.opens(parent) == 1 {
                 let kept = out.open_flags & FopenFlags::KEEP_CACHE.bits() != 0;
                 let replaces = replaces && !kept;
                 return Some(Finish::Fill(Fill { node: parent, attr, data, replaces }, out));

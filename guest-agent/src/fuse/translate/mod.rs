@@ -72,6 +72,8 @@ pub struct View<'m> {
     pub overtaken: bool,
     /// What the names of the request [led to](led_to) before it was made.
     pub before: Before,
+    /// And how much the guest has [done](NodeTable::acts).
+    pub acts: u64,
     /// Where leftovers go.
     pub leftovers: &'m dyn Leftovers,
 }
@@ -286,11 +288,14 @@ pub fn begin<'a>(
     }
 }
 
-/// A request is about to be sent. What was told of what it changes is not to be told the kernel any more.
-pub fn outdate(view: &View<'_>, request: &Request<'_>, before: &Before) {
+/// A request is about to be sent, or was answered. What was told of what it changes is not to be told the
+/// kernel any more.
+pub fn outdate(view: &View<'_>, request: &Request<'_>) {
     use Operation as Op;
     let node = LocalId(request.node());
+    let named = view.before.iter().flatten().copied();
     match &request.operation {
+        Op::Read { .. } | Op::ReadDir { .. } => view.nodes.is_used(node),
         Op::SymLink { .. }
         | Op::MkNod { .. }
         | Op::MkDir { .. }
@@ -300,15 +305,12 @@ pub fn outdate(view: &View<'_>, request: &Request<'_>, before: &Before) {
         | Op::SetAttr { .. }
         | Op::SetXattr { .. }
         | Op::RemoveXattr { .. }
+        | Op::TmpFile { .. }
         | Op::Write { .. }
-        | Op::Fallocate { .. }
-        // Whoever reads it has used it, which its attributes tell.
-        | Op::Read { .. }
-        | Op::ReadDir { .. } => view.nodes.outdate(before.iter().flatten().copied().chain([node])),
+        | Op::Fallocate { .. } => view.nodes.outdate(named.chain([node])),
         Op::Link { node: of, .. } => view.nodes.outdate([node, LocalId(*of)]),
         Op::Rename { new_parent, .. } => {
-            let dirs = [node, LocalId(*new_parent)];
-            view.nodes.outdate(before.iter().flatten().copied().chain(dirs));
+            view.nodes.outdate(named.chain([node, LocalId(*new_parent)]));
         }
         Op::CopyFileRange { copy, .. } => {
             let of = |fh| view.handles.opened(fh).map(|opened| opened.node);
@@ -329,7 +331,9 @@ pub fn finish<'r>(
         if *errno == Errno::ENODATA {
             nodes::note_missing(view, request);
         }
-        if let Some(answer) = nodes::last_known(view, request, *errno) {
+        let here = nodes::last_known(view, request, *errno)
+            .or_else(|| dirs::open_removed(view, request, *errno));
+        if let Some(answer) = here {
             return Finish::Answer(answer);
         }
         return match files::retries(view, &request.operation, attempt, *errno) {

@@ -7,8 +7,8 @@ use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::Cached;
 use crate::nodes::LocalId;
 use protocol::{
-    AccessMask, Attr, AttrReply, Errno, OwnershipMode, Reply, Request as Ask, SetAttr, SetAttrMask,
-    Time, XattrFlags, XattrValue, mode,
+    AccessMask, Attr, AttrReply, Consistency, Errno, OwnershipMode, Reply, Request as Ask, SetAttr,
+    SetAttrMask, Time, XattrFlags, XattrValue, mode,
 };
 
 /// The kernel asks for this attribute before every write, to take it away.
@@ -25,6 +25,11 @@ pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Resul
         Op::GetAttr | Op::Statx => {
             if let Some(attr) = view.nodes.take_next(LocalId(node), view.arrivals) {
                 return Err(attr_answer(operation, &attr).into());
+            }
+        }
+        Op::StatFs if view.policy.consistency != Consistency::Consistent => {
+            if let Some(figures) = view.nodes.figures(LocalId(node), view.arrivals) {
+                return Err(Answer::StatFs(reply::statfs(&figures)).into());
             }
         }
         _ => {}
@@ -69,7 +74,8 @@ pub(super) fn note_missing(view: &View<'_>, request: &Request<'_>) {
 }
 
 /// A file that the host has removed while it was open here alone: the kernel has its content, and
-/// wants to know its attributes to give it out. It would not if they were newer.
+/// wants to know its attributes to give it out. It would not if they were newer. Of a directory they are
+/// what whoever has it open is told.
 pub(super) fn last_known(
     view: &View<'_>,
     request: &Request<'_>,
@@ -81,9 +87,13 @@ pub(super) fn last_known(
         return None;
     }
     let (fh, _) = view.handles.unopened_of(node)?;
-    let Cached { mtime, size } = view.handles.cached(fh)?;
-    let attr = AttrReply { attr: Attr { mtime, size, ..view.nodes.last(node)? }, attr_ms: 0 };
-    Some(attr_answer(&request.operation, &attr))
+    let last = view.nodes.last(node)?;
+    let attr = match view.handles.cached(fh) {
+        Some(Cached { mtime, size }) => Attr { mtime, size, ..last },
+        None if last.is_dir() => last,
+        None => return None,
+    };
+    Some(attr_answer(&request.operation, &AttrReply { attr, attr_ms: 0 }))
 }
 
 /// With owners as on the host the kernel checks permissions itself; it is told not to ask again.
@@ -142,7 +152,12 @@ pub(super) fn finish<'r>(
             attr_answer(&request.operation, &attr)
         }
         (Op::ReadLink, Reply::Target { target }) => Answer::Data(target.as_bytes()),
-        (Op::StatFs, Reply::StatFs { statfs }) => Answer::StatFs(reply::statfs(statfs)),
+        (Op::StatFs, Reply::StatFs { statfs }) => {
+            if view.acts == view.nodes.acts() {
+                view.nodes.told_figures(local, statfs, view.arrivals);
+            }
+            Answer::StatFs(reply::statfs(statfs))
+        }
         (Op::SyncFs | Op::Access { .. } | Op::RemoveXattr { .. }, Reply::Done) => Answer::Done,
         (Op::SetXattr { kill_sgid: true, .. }, Reply::Done) => {
             return Some(Finish::Then(FollowUp::DropSetGid(local, Answer::Done)));

@@ -56,6 +56,7 @@ impl Bench {
             arrivals: 1,
             overtaken: false,
             before: [None; 2],
+            acts: self.nodes.acts(),
             leftovers: &self.kept,
         }
     }
