@@ -5,6 +5,7 @@
 //! that is no more, and becomes the server's when it is needed after all.
 
 use crate::nodes::{LocalId, Unresolved};
+use crate::rest::Rest;
 use parking_lot::Mutex;
 use protocol::{HandleId, Lock, LockFamily, LockKind, LockOwner, OpenFlags, Time};
 use rustc_hash::FxHashMap;
@@ -38,6 +39,8 @@ struct Table {
     /// How many have been locked, and how many are open here alone.
     locked: usize,
     unopened: usize,
+    /// How many have a rest.
+    rests: usize,
     /// Whether anything has ever been locked on the mount so that closing would unlock it.
     posix_locks: bool,
 }
@@ -60,7 +63,13 @@ struct Handle {
     locked: bool,
     /// What the kernel had of it when it was opened here alone.
     cached: Option<Cached>,
+    /// What is left of its listing, and whether that was void once before it was told.
+    rest: Option<Box<Rest>>,
+    piecemeal: bool,
 }
+
+/// So many listings have a rest, or a few more.
+const MOST_RESTS: usize = 64;
 
 /// What tells the content that the kernel has of a file from a newer one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,6 +154,39 @@ impl HandleTable {
         self.with(fh, |handle| handle.epoch == NEVER).unwrap_or(false)
     }
 
+    /// Whether another listing may have a rest.
+    pub fn may_have_rest(&self) -> bool {
+        self.table.lock().rests < MOST_RESTS
+    }
+
+    /// Keeps what is left of the listing of a directory. Gives it back if that cannot be.
+    pub fn put_rest(&self, fh: u64, rest: Rest) -> Option<Rest> {
+        let table = &mut *self.table.lock();
+        let free = |handle: &&mut Handle| handle.rest.is_none();
+        let Some(handle) = table.handle(fh).filter(free) else { return Some(rest) };
+        handle.rest = Some(Box::new(rest));
+        table.rests += 1;
+        None
+    }
+
+    /// Takes that out.
+    pub fn take_rest(&self, fh: u64) -> Option<Rest> {
+        let table = &mut *self.table.lock();
+        let rest = table.handle(fh)?.rest.take()?;
+        table.rests -= 1;
+        Some(*rest)
+    }
+
+    /// A rest is void: the directory is listed piece by piece from now on.
+    pub fn note_piecemeal(&self, fh: u64) {
+        self.with(fh, |handle| handle.piecemeal = true);
+    }
+
+    /// Whether it is.
+    pub fn is_piecemeal(&self, fh: u64) -> bool {
+        self.with(fh, |handle| handle.piecemeal).unwrap_or(true)
+    }
+
     /// The server's handle, if it is one of connection `epoch`.
     ///
     /// # Errors
@@ -216,6 +258,7 @@ impl HandleTable {
         }
         table.locked -= usize::from(handle.locked);
         table.unopened -= usize::from(handle.is_unopened());
+        table.rests -= usize::from(handle.rest.is_some());
         let pages = handle.pages.filter(|(of, _)| *of == epoch).map(|(_, pages)| pages);
         Removed {
             server: [(handle.epoch == epoch).then_some(handle.server), pages],
@@ -290,7 +333,9 @@ impl Table {
     ) -> u64 {
         *self.opens.entry(opened.node).or_default() += 1;
         let (pages, locks, locked) = (None, Vec::new(), false);
-        let handle = Some(Handle { opened, server, epoch, pages, locks, locked, cached });
+        let (rest, piecemeal) = (None, false);
+        let handle =
+            Some(Handle { opened, server, epoch, pages, locks, locked, cached, rest, piecemeal });
         let index = match self.free.pop() {
             Some(index) => index,
             None => {

@@ -35,6 +35,7 @@ mod nodes;
 mod notify;
 mod os;
 mod recover;
+mod rest;
 pub mod run;
 mod watchers;
 pub mod wire;

@@ -195,6 +195,26 @@ impl Server {
         Entry { node: NodeId(ino + self.offset), attr: tree.files[&ino].attr, valid: tree.valid }
     }
 
+    /// Entries of a directory behind a cookie, and whether these are all.
+    fn list(&self, tree: &Tree, ino: u64, cookie: u64, size: u32, plus: bool) -> (Vec<u8>, bool) {
+        let mut out = Vec::new();
+        for (at, (name, child)) in
+            tree.files[&ino].children.iter().enumerate().skip(cookie as usize)
+        {
+            let attr = tree.files[child].attr;
+            let entry = plus.then(|| Entry { attr, ..Default::default() });
+            let kind = (attr.mode >> 12) as u8;
+            let plain = DirEntry { cookie: at as u64 + 1, ino: *child, kind, name, entry };
+            let mut probe = out.clone();
+            if !listing::push(&mut probe, size as usize, &plain) {
+                return (out, false);
+            }
+            let entry = plus.then(|| self.entry(tree, *child));
+            listing::push(&mut out, size as usize, &DirEntry { entry, ..plain });
+        }
+        (out, true)
+    }
+
     fn ino(&self, node: NodeId) -> Result<u64, Errno> {
         let ino = node.0.wrapping_sub(self.offset);
         let known = self.lookups.lock().unwrap().get(&ino).is_some_and(|count| *count > 0);
@@ -390,26 +410,12 @@ impl Server {
             }
             Request::ReadDir { handle, cookie, size, plus } => {
                 let (ino, _) = self.handle(handle)?;
-                let mut out = Vec::new();
-                let children: Vec<_> = tree.files[&ino].children.clone().into_iter().collect();
-                for (at, (name, child)) in children.iter().enumerate().skip(cookie as usize) {
-                    let kind = (tree.files[child].attr.mode >> 12) as u8;
-                    let plain = DirEntry {
-                        cookie: at as u64 + 1,
-                        ino: *child,
-                        kind,
-                        name,
-                        entry: plus
-                            .then(|| Entry { attr: tree.files[child].attr, ..Default::default() }),
-                    };
-                    let mut probe = out.clone();
-                    if !listing::push(&mut probe, size as usize, &plain) {
-                        break;
-                    }
-                    let entry = plus.then(|| self.entry(tree, *child));
-                    listing::push(&mut out, size as usize, &DirEntry { entry, ..plain });
-                }
+                let (out, _) = self.list(tree, ino, cookie, size, plus);
                 send(&Reply::Listing { data: Payload(&out) });
+            }
+            Request::List { node, size } => {
+                let (out, all) = self.list(tree, self.ino(node)?, 0, size, true);
+                send(&Reply::Listed { all, data: Payload(&out) });
             }
             Request::SetXattr { node, name, value, .. } => {
                 let ino = self.ino(node)?;

@@ -17,6 +17,7 @@ on_each_shape!(together:
     a_second_look_asks_nothing_of_the_server,
     an_open_folder_and_the_figures_of_its_disk_ask_nothing_of_the_server,
     an_open_folder_that_the_host_removes_can_be_looked_at,
+    a_folder_is_listed_with_one_request,
     a_small_file_comes_with_its_opening,
     a_cached_file_that_the_guest_removes_stays_readable,
     a_cached_file_that_the_host_removes_stays_readable,
@@ -109,6 +110,29 @@ fn an_open_folder_that_the_host_removes_can_be_looked_at(shape: Shape) {
     let mut again = rustix::fs::Dir::read_from(&open).expect("the folder");
     let entry = again.next().map(|entry| entry.map(|entry| entry.file_name().to_owned()));
     assert!(matches!(entry, None | Some(Err(Errno::NOENT))), "{entry:?}");
+}
+
+fn a_folder_is_listed_with_one_request(shape: Shape) {
+    let share = shape.mounted();
+    let mut folders = 0..;
+    eventually("one request for each folder", PROMPT, || {
+        let top = folders.next().expect("a number").to_string();
+        for folder in 0..FOLDERS {
+            let folder = share.host().join(&top).join(folder.to_string());
+            fs::create_dir_all(&folder).expect("a folder");
+            (0..FILES).for_each(|n| fs::write(folder.join(n.to_string()), "x").expect("a file"));
+        }
+        sleep(Duration::from_millis(200));
+        let top = share.mount().join(&top);
+        assert!(top.exists());
+        let before = operations(&share);
+        let folders = fs::read_dir(&top).expect("a folder").map(|entry| entry.expect("an entry"));
+        let names = folders.map(|folder| fs::read_dir(folder.path()).expect("a folder").count());
+        assert_eq!(names.sum::<usize>(), FOLDERS * FILES);
+        let asked = operations(&share) - before;
+        eprintln!("{asked} requests");
+        asked == FOLDERS as u64 + 1
+    });
 }
 
 fn a_small_file_comes_with_its_opening(shape: Shape) {

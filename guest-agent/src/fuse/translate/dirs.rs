@@ -1,28 +1,66 @@
 //! Open directories and their entries.
 
-use super::{Finish, Stop, View};
+use super::{Finish, FollowUp, Stop, View};
 use crate::ahead;
 use crate::fuse::abi::{self, FopenFlags};
 use crate::fuse::reply::{Answer, DirBuffer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::Opened;
 use crate::nodes::LocalId;
+use crate::rest::Rest;
 use protocol::listing::Listing;
 use protocol::{Consistency, Entry, Errno, OpenFlags, Reply, Request as Ask, Validity, limits};
 use rustc_hash::FxHashSet;
 
-pub(super) fn begin<'a>(view: &View<'_>, node: u64, operation: &Op<'a>) -> Result<Ask<'a>, Stop> {
+/// A directory is listed at once, without being opened, if it has so many bytes at most: then its entries
+/// should fit in what is asked for.
+const SMALL: u64 = 12 * 1024;
+/// How much of a listing is asked for, of what is not listed at once the first time and later.
+const AT_ONCE: u32 = 64 * 1024;
+const FIRST: u32 = 16 * 1024;
+
+pub(super) fn begin<'a>(
+    view: &View<'_>,
+    node: u64,
+    operation: &Op<'a>,
+    attempt: u8,
+) -> Result<Ask<'a>, Stop> {
+    let dir = LocalId(node);
     Ok(match *operation {
-        Op::OpenDir if view.needs_no_server(LocalId(node)) => {
-            let fh = view.handles.insert_unopened(directory(LocalId(node)), None);
-            return Err(Answer::Opened(open_out(view, LocalId(node), fh)).into());
+        Op::OpenDir if view.needs_no_server(dir) || is_listed_at_once(view, dir) => {
+            let fh = view.handles.insert_unopened(directory(dir), None);
+            return Err(Answer::Opened(open_out(view, dir, fh)).into());
         }
         Op::OpenDir => Ask::OpenDir { node: view.node(node)? },
         Op::ReadDir { handle, offset, size, plus } => {
-            let size = listing_size(size, plus);
+            if let Some(mut rest) = view.handles.take_rest(handle) {
+                if rest.is_outdated(view.moment()) {
+                    give_back(view, &rest);
+                    rest.make_void();
+                    view.handles.note_piecemeal(handle);
+                }
+                if rest.follows(offset, plus) && (rest.all || !rest.is_void()) {
+                    return Err(tell_rest(view, dir, Wanted { handle, size, plus }, rest).into());
+                }
+                give_back(view, &rest);
+            }
+            let first = offset == 0 && attempt == 0;
+            let has_room = view.handles.may_have_rest();
+            if first && has_room && view.handles.is_unopened(handle) && is_listed_at_once(view, dir)
+            {
+                return Ok(Ask::List { node: view.node(node)?, size: AT_ONCE });
+            }
+            let keeps = has_room && keeps_rests(view, dir) && !view.handles.is_piecemeal(handle);
+            let size = match keeps {
+                true => listing_size(size, plus).max(if offset == 0 { FIRST } else { AT_ONCE }),
+                false => listing_size(size, plus),
+            };
             Ask::ReadDir { handle: view.handle(handle)?, cookie: offset, size, plus }
         }
         Op::ReleaseDir { handle } => {
+            if let Some(rest) = view.handles.take_rest(handle) {
+                give_back(view, &rest);
+            }
             view.leftovers.close(view.handles.remove(handle, view.epoch));
             return Err(Stop::Done);
         }
@@ -76,8 +114,18 @@ pub(super) fn finish<'r>(
             let fh = view.handles.insert(directory(node), *handle, view.epoch);
             Answer::Opened(open_out(view, node, fh))
         }
-        (Op::ReadDir { size, plus, .. }, Reply::Listing { data }) => {
-            list(view, LocalId(request.node()), *size, *plus, data.0)
+        (Op::ReadDir { handle, size, plus, .. }, Reply::Listing { data }) => {
+            let wanted = Wanted { handle: *handle, size: *size, plus: *plus };
+            tell(view, LocalId(request.node()), wanted, data.0, false)
+        }
+        (Op::ReadDir { handle, size, plus, .. }, Reply::Listed { all: true, data }) => {
+            let wanted = Wanted { handle: *handle, size: *size, plus: *plus };
+            tell(view, LocalId(request.node()), wanted, data.0, true)
+        }
+        // It is long, and has to be opened.
+        (Op::ReadDir { .. }, Reply::Listed { all: false, data }) => {
+            give_back(view, &Rest::new(data.0, false, true, 0, view.moment()));
+            return Some(Finish::Then(FollowUp::Again));
         }
         (Op::FsyncDir { .. }, Reply::Done) => Answer::Done,
         _ => return None,
@@ -119,34 +167,107 @@ fn open_out(view: &View<'_>, node: LocalId, fh: u64) -> abi::OpenOut {
     abi::OpenOut { fh, open_flags: flags.bits(), backing_id: 0 }
 }
 
-/// What does not fit is not told to the kernel, which asks again from the last entry it got.
-fn list(view: &View<'_>, dir: LocalId, size: u32, plus: bool, listing: &[u8]) -> Answer<'static> {
+/// Whether a directory is listed without being opened: the kernel decides who may, the server tells of
+/// changes, and it is small.
+fn is_listed_at_once(view: &View<'_>, dir: LocalId) -> bool {
+    view.may_be_ahead(dir) && view.nodes.last(dir).is_some_and(|attr| attr.size <= SMALL)
+}
+
+/// Whether more of a listing may be asked for than the kernel takes.
+fn keeps_rests(view: &View<'_>, dir: LocalId) -> bool {
+    view.policy.consistency != Consistency::Consistent && view.nodes.is_leased(dir)
+}
+
+/// What the kernel wants of a listing.
+#[derive(Clone, Copy)]
+struct Wanted {
+    handle: u64,
+    size: u32,
+    plus: bool,
+}
+
+/// Tells the kernel what came of a listing, and keeps the rest.
+fn tell(
+    view: &View<'_>,
+    dir: LocalId,
+    wanted: Wanted,
+    listing: &[u8],
+    all: bool,
+) -> Answer<'static> {
+    let (answer, told, last) = fill(view, dir, wanted, listing, false);
+    let entries = listing.get(told..).unwrap_or_default();
+    // Attributes come with what is listed at once.
+    let plus = all || wanted.plus;
+    let mut rest = Rest::new(entries, all, plus, last, view.moment());
+    let is_current = !view.overtaken && view.acts == view.nodes.acts();
+    if !is_current || !keeps_rests(view, dir) {
+        give_back(view, &rest);
+        rest.make_void();
+    }
+    keep(view, wanted.handle, rest);
+    answer
+}
+
+/// The same of what was kept.
+fn tell_rest(view: &View<'_>, dir: LocalId, wanted: Wanted, mut rest: Rest) -> Answer<'static> {
+    let (answer, told, last) = fill(view, dir, wanted, rest.entries(), rest.is_void());
+    rest.tell(told, last);
+    keep(view, wanted.handle, rest);
+    answer
+}
+
+fn keep(view: &View<'_>, handle: u64, rest: Rest) {
+    let is_of_use = rest.all || !rest.entries().is_empty() && !rest.is_void();
+    if let Some(rest) = if is_of_use { view.handles.put_rest(handle, rest) } else { Some(rest) } {
+        give_back(view, &rest);
+    }
+}
+
+fn give_back(view: &View<'_>, rest: &Rest) {
+    rest.lookups(view.epoch).for_each(|node| view.leftovers.give_back(node, 1));
+}
+
+/// As much as the kernel has room for, only the names of what is void: the answer, how many bytes of the
+/// listing that was, and the cookie of the last entry.
+fn fill(
+    view: &View<'_>,
+    dir: LocalId,
+    Wanted { size, plus, .. }: Wanted,
+    listing: &[u8],
+    void: bool,
+) -> (Answer<'static>, usize, u64) {
     let mut out = DirBuffer::new(size);
-    let mut full = false;
     let no_entry = abi::EntryOut::default();
-    for dirent in Listing::new(listing) {
+    let (mut told, mut last) = (0, 0);
+    let mut entries = Listing::new(listing);
+    while let Some(dirent) = entries.next() {
         let dirent = match dirent {
             Ok(dirent) => dirent,
             Err(error) => {
                 tracing::error!(%error, "the server sent a bad listing");
-                return Answer::Error(Errno::EIO);
+                return (Answer::Error(Errno::EIO), listing.len(), last);
             }
         };
-        full = full || !out.fits(dirent.name.len(), plus);
-        match dirent.entry {
-            Some(entry) if full || !plus => view.leftovers.give_back(entry.node, 1),
-            Some(entry) => {
+        if !out.fits(dirent.name.len(), plus) {
+            break;
+        }
+        match dirent.entry.filter(|_| !void) {
+            Some(entry) if plus => {
                 view.is_asked_for(dir, dirent.name);
                 let local = view.looked_up(dir, dirent.name, &entry);
                 out.push(&dirent, Some(&view.entry(local, &entry)));
             }
-            // Without a number the kernel takes the name alone.
-            None if !full => out.push(&dirent, plus.then_some(&no_entry)),
-            None => {}
+            unused => {
+                unused.iter().for_each(|entry| view.leftovers.give_back(entry.node, 1));
+                // Without a number the kernel takes the name alone.
+                out.push(&dirent, plus.then_some(&no_entry));
+            }
         }
+        last = dirent.cookie;
+        told = listing.len() - entries.rest().len();
     }
-    if listing.is_empty() && !view.overtaken {
+    if listing.is_empty() && !view.overtaken && !void {
         view.nodes.note_listed(dir);
     }
-    out.finish()
+    (out.finish(), told, last)
 }

@@ -22,6 +22,7 @@ use super::request::{Operation, Request};
 use crate::ahead::Ahead;
 use crate::handles::{HandleTable, Removed};
 use crate::nodes::{LocalId, NodeTable, Unresolved};
+use crate::rest::Moment;
 use protocol::{
     Attr, AttrReply, Consistency, Entry, Errno, HandleId, NodeId, OwnershipMode, Reply, Validity,
 };
@@ -126,6 +127,11 @@ impl View<'_> {
         if !self.overtaken && self.policy.kernel_decides() {
             self.ahead.gone(dir, name);
         }
+    }
+
+    /// When the request was begun.
+    fn moment(&self) -> Moment {
+        Moment { epoch: self.epoch, arrivals: self.arrivals, acts: self.acts }
     }
 
     /// The same for a time of validity.
@@ -275,7 +281,7 @@ pub fn begin<'a>(
         | Op::Lseek { .. }
         | Op::CopyFileRange { .. } => files::begin(view, node, &request.operation, attempt),
         Op::OpenDir | Op::ReadDir { .. } | Op::ReleaseDir { .. } | Op::FsyncDir { .. } => {
-            dirs::begin(view, node, &request.operation)
+            dirs::begin(view, node, &request.operation, attempt)
         }
         Op::GetLock { .. } | Op::SetLock { .. } => locks::begin(view, &request.operation),
         Op::Refused { errno } => Err((*errno).into()),

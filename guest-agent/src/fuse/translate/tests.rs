@@ -477,3 +477,90 @@ fn an_answer_that_a_change_has_overtaken_takes_no_directory_its_place() {
     let other = bench.nodes.child(LocalId::ROOT, b"d");
     assert_eq!(told(false, other, &none), None);
 }
+
+/// A directory of four names that is listed at once, two of which the kernel has been told: the request for
+/// the others.
+fn listed_in_part(bench: &Bench) -> Vec<u8> {
+    let mut data = Vec::new();
+    for number in 1..=4 {
+        let name = format!("name{number}");
+        let entry = Some(entry(200 + number, 20 + number, mode::IFREG));
+        let dirent = DirEntry { cookie: number, ino: 9, kind: 8, name: name.as_bytes(), entry };
+        assert!(listing::push(&mut data, 4096, &dirent));
+    }
+    let opens = message(op::OPENDIR, 1, &[&[0; 8]]);
+    begin(&bench.view(), &parse(&opens), 0).unwrap_err();
+    let read = |offset| {
+        let read = abi::ReadIn { offset, size: 160 * 2 + 32, ..Default::default() };
+        message(op::READDIRPLUS, 1, &[read.as_bytes()])
+    };
+    assert_eq!(bench.begin(&read(0), 0), "Ok(List { node: NodeId(100), size: 65536 })");
+    let reply = Reply::Listed { all: true, data: Payload(&data) };
+    assert_eq!(told(finish(&bench.view(), &parse(&read(0)), 0, &reply)), 320);
+    read(2)
+}
+
+/// How many bytes of a listing the kernel is told.
+fn told(finish: Finish<'_>) -> usize {
+    match finish {
+        Finish::Answer(Answer::Bytes(bytes)) => bytes.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn told_here(begun: Result<protocol::Request<'_>, Stop>) -> usize {
+    match begun {
+        Err(Stop::Answer(answer)) => told(Finish::Answer(*answer)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_small_directory_is_listed_with_one_request() {
+    let bench = Bench::new(Consistency::Cached);
+    let next = listed_in_part(&bench);
+    assert_eq!(told_here(begin(&bench.view(), &parse(&next), 0)), 320);
+    assert!(!bench.nodes.is_cached(LocalId::ROOT));
+    let read = abi::ReadIn { offset: 4, size: 4096, ..Default::default() };
+    let end = message(op::READDIR, 1, &[read.as_bytes()]);
+    assert_eq!(told_here(begin(&bench.view(), &parse(&end), 0)), 0);
+    assert!(bench.nodes.is_cached(LocalId::ROOT));
+    assert_eq!((bench.nodes.count(), bench.kept.0.lock().len()), (5, 0));
+}
+
+#[test]
+fn what_is_left_of_a_listing_is_but_names_when_something_was_done() {
+    let bench = Bench::new(Consistency::Cached);
+    let next = listed_in_part(&bench);
+    bench.nodes.outdate([]);
+    assert_eq!(told_here(begin(&bench.view(), &parse(&next), 0)), 320);
+    assert_eq!(*bench.kept.0.lock(), ["give back 203 × 1", "give back 204 × 1"]);
+    assert_eq!(bench.nodes.count(), 3);
+}
+
+#[test]
+fn what_is_left_of_a_listing_is_given_back_when_nobody_wants_it() {
+    let end = message(op::RELEASEDIR, 1, &[&[0; 24]]);
+    for (arrivals, epoch, given) in [(1, 1, 2), (2, 1, 2), (1, 2, 0)] {
+        let bench = Bench::new(Consistency::Cached);
+        listed_in_part(&bench);
+        let view = View { arrivals, epoch, ..bench.view() };
+        assert_eq!(begin(&view, &parse(&end), 0), Err(Stop::Done));
+        assert_eq!(bench.kept.0.lock().len(), given);
+    }
+}
+
+#[test]
+fn a_directory_that_does_not_fit_is_opened() {
+    let bench = Bench::new(Consistency::Cached);
+    let opens = message(op::OPENDIR, 1, &[&[0; 8]]);
+    begin(&bench.view(), &parse(&opens), 0).unwrap_err();
+    let read = abi::ReadIn { size: 4096, ..Default::default() };
+    let bytes = message(op::READDIRPLUS, 1, &[read.as_bytes()]);
+    let reply = Reply::Listed { all: false, data: Payload(&[]) };
+    assert_eq!(bench.finish(&bytes, &reply), "Then(Again)");
+    assert_eq!(bench.begin(&bytes, 1), "Err(Stale(Handle(0)))");
+    bench.handles.reopened(0, HandleId(7), 1);
+    let ask = "Ok(ReadDir { handle: HandleId(7), cookie: 0, size: 16384, plus: true })";
+    assert_eq!(bench.begin(&bytes, 0), ask);
+}
