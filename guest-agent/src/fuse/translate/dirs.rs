@@ -204,7 +204,7 @@ fn tell(
         give_back(view, &rest);
         rest.make_void();
     }
-    keep(view, wanted.handle, rest);
+    keep(view, wanted.handle, rest, told > 0);
     answer
 }
 
@@ -212,12 +212,13 @@ fn tell(
 fn tell_rest(view: &View<'_>, dir: LocalId, wanted: Wanted, mut rest: Rest) -> Answer<'static> {
     let (answer, told, last) = fill(view, dir, wanted, rest.entries(), rest.is_void());
     rest.tell(told, last);
-    keep(view, wanted.handle, rest);
+    keep(view, wanted.handle, rest, told > 0);
     answer
 }
 
-fn keep(view: &View<'_>, handle: u64, rest: Rest) {
-    let is_of_use = rest.all || !rest.entries().is_empty() && !rest.is_void();
+/// Unless the kernel has been told the end.
+fn keep(view: &View<'_>, handle: u64, rest: Rest, goes_on: bool) {
+    let is_of_use = goes_on && (rest.all || !rest.entries().is_empty() && !rest.is_void());
     if let Some(rest) = if is_of_use { view.handles.put_rest(handle, rest) } else { Some(rest) } {
         give_back(view, &rest);
     }

@@ -526,6 +526,13 @@ fn a_small_directory_is_listed_with_one_request() {
     assert_eq!(told_here(begin(&bench.view(), &parse(&end), 0)), 0);
     assert!(bench.nodes.is_cached(LocalId::ROOT));
     assert_eq!((bench.nodes.count(), bench.kept.0.lock().len()), (5, 0));
+    // From the beginning it is listed anew.
+    let read = abi::ReadIn { size: 4096, ..Default::default() };
+    let anew = message(op::READDIRPLUS, 1, &[read.as_bytes()]);
+    assert!(bench.begin(&anew, 0).starts_with("Ok(List {"));
+    let nothing = Reply::Listed { all: true, data: Payload(&[]) };
+    assert_eq!(told(finish(&bench.view(), &parse(&anew), 0, &nothing)), 0);
+    assert!(bench.begin(&anew, 0).starts_with("Ok(List {"));
 }
 
 #[test]
