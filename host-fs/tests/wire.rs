@@ -3,7 +3,7 @@
 
 use host_fs::server::{ExportConfig, Server, ServerOptions};
 use host_fs::wire::{Listening, listen};
-use protocol::handshake::{Features, Handshake, Hello, MAGIC, VERSION};
+use protocol::handshake::{Features, Handshake, Hello, MAGIC, VERSION, machine};
 use protocol::splitter::{Frame, ReadError, Splitter};
 use protocol::{
     Address, Caller, Consistency, Errno, ExportName, HandleId, Lock, LockFamily, LockKind,
@@ -89,13 +89,17 @@ struct Agent {
 
 impl Agent {
     fn hello(&mut self, version: u16) {
+        self.hello_of(version, 0);
+    }
+
+    fn hello_of(&mut self, version: u16, machine: u64) {
         let hello = Hello {
             magic: MAGIC,
             min_version: version,
             version,
             features: Features::all(),
             name: Text("test"),
-            machine: 0,
+            machine,
         };
         let mut bytes = Vec::new();
         Handshake::Hello(hello).encode(&mut bytes);
@@ -148,6 +152,19 @@ impl Agent {
             other => panic!("{other:?}"),
         })
     }
+}
+
+/// The processors on which each thread that serves may run, as `/proc` tells.
+fn places_of_servers() -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let statuses = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).ok());
+    let servers = statuses.filter(|status| status.starts_with("Name:\tosxfs-serve\n"));
+    servers.filter_map(|status| place_in(&status)).collect()
+}
+
+fn place_in(status: &str) -> Option<String> {
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:")).map(str::to_owned)
 }
 
 fn encode(tag: Tag, request: &Request<'_>) -> Vec<u8> {
@@ -319,5 +336,32 @@ fn a_peer_that_stops_reading_delays_nobody_else() {
     }
     for _ in 0..20 {
         fixture.serves();
+    }
+}
+
+#[test]
+fn a_thread_that_is_started_beside_an_asker_may_go_anywhere() {
+    let Ok(boot) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
+        return eprintln!("skipped: needs Linux");
+    };
+    let anywhere = place_in(&std::fs::read_to_string("/proc/self/status").unwrap()).unwrap();
+    let fixture = Fixture::new();
+    let mut agent = fixture.connect();
+    agent.hello_of(VERSION, machine(&boot));
+    assert!(matches!(agent.handshake(), Ok(Ok(()))));
+    // The first request of a connection finds nobody who stands by.
+    let caller = Caller { processor: Some(0), ..Caller::default() };
+    let name = ExportName::new(b"export").unwrap();
+    let mut bytes = Vec::new();
+    Request::Attach { name }.encode(Tag(1), &caller, &mut bytes);
+    agent.stream.write_all(&bytes).unwrap();
+    let begun = std::time::Instant::now();
+    loop {
+        let places = places_of_servers();
+        if !places.is_empty() && places.iter().all(|place| *place == anywhere) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{places:?}, not {anywhere}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -18,8 +18,9 @@ use protocol::NodeId;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// After this time at one job a hand is stuck.
-pub const STUCK: Duration = Duration::from_millis(10);
+/// After this time at one job a hand is stuck. What is done past it comes before it, so it is longer than a
+/// slow machine, as an emulated one, takes for a job.
+pub const STUCK: Duration = Duration::from_millis(50);
 /// How long one job may take.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Who looks so much later than planned was suspended, and the hands as well.
