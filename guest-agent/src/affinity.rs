@@ -9,7 +9,7 @@ pub mod follow;
 mod stat;
 
 use parking_lot::Mutex;
-use rustix::process::Pid;
+use rustix::process::{Pid, getpid};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +37,14 @@ impl Movable {
     /// Lets it go again.
     fn free(&self) {
         _ = sched_setaffinity(Some(self.thread), &self.own);
+    }
+}
+
+/// Makes the calling thread, which was perhaps started by one that is bound, run where the first one of the
+/// process does.
+pub fn leave_inherited_place() {
+    if let Ok(own) = sched_getaffinity(Some(getpid())) {
+        _ = sched_setaffinity(None, &own);
     }
 }
 
@@ -126,6 +134,25 @@ mod tests {
             assert_eq!(not_moved, before, "only members are moved");
         });
         assert!(affinity.members.lock().is_empty(), "who has ended takes no part");
+    }
+
+    #[test]
+    fn who_is_started_by_a_member_may_go_anywhere() {
+        let affinity = Arc::new(Affinity::default());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _member = affinity.join();
+                affinity.gather();
+                let inherited = std::thread::spawn(|| {
+                    let inherited = sched_getaffinity(None).unwrap();
+                    leave_inherited_place();
+                    (inherited.count(), sched_getaffinity(None).unwrap())
+                });
+                let first = sched_getaffinity(Some(getpid())).unwrap();
+                assert_eq!(inherited.join().unwrap(), (1, first));
+                affinity.scatter();
+            });
+        });
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Connections {
             open.len() > MAX_CONNECTIONS
         };
         let shared = self.clone();
-        let started = spawn("connection", move || {
+        let started = os::spawn("connection", move || {
             let refusal = match (is_allowed, is_full) {
                 (false, _) => {
                     Some((RefuseReason::Denied, "only root and the server's user may connect"))
@@ -147,7 +147,7 @@ pub fn listen(server: Arc<Server>, address: &Address) -> Result<Listening, Liste
     let (connections, stopping) = (Connections::new(server), Arc::new(AtomicBool::new(false)));
     let accepting = {
         let (connections, stopping) = (connections.clone(), stopping.clone());
-        spawn("accept", move || accept_all(&acceptor, &connections, &stopping)).map_err(io)?
+        os::spawn("accept", move || accept_all(&acceptor, &connections, &stopping)).map_err(io)?
     };
     let (address, accepting) = (address.clone(), Some(accepting));
     Ok(Listening { connections, stopping, address, socket, accepting })
@@ -254,11 +254,4 @@ fn accept_all(acceptor: &Acceptor, connections: &Arc<Connections>, stopping: &At
             }
         }
     }
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<thread::JoinHandle<T>> {
-    thread::Builder::new().name(format!("osxfs-{name}")).spawn(body)
 }

@@ -20,6 +20,7 @@ use super::compare::{Belief, Comparison, Verdict};
 use super::queue::{Concerns, Job};
 use super::tap::{self, Why};
 use super::{Act, Coherence, Refused};
+use crate::affinity;
 use crate::client::{self, Client};
 use crate::fuse::session::Session;
 use crate::fuse::translate::Need;
@@ -216,6 +217,7 @@ pub fn directories(coherence: &Arc<Coherence>, lost: Vec<(NodeId, Instant)>) {
 fn start(coherence: &Arc<Coherence>, compare: impl FnOnce(&Coherence, &Session) + Send + 'static) {
     let shared = coherence.clone();
     let run = move || {
+        affinity::leave_inherited_place();
         if let Some(session) = shared.session.upgrade() {
             compare(&shared, &session);
         }

@@ -37,6 +37,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the clock says by which the times of files are set. Before 1970 it says 1970.
@@ -144,6 +145,21 @@ pub use imp::DirStream;
 /// - `wants_to_run(&self) -> bool`: whether it waits for nothing but a processor.
 pub use imp::Movable;
 
+/// Starts a thread `osxfs-NAME`. It runs as the first thread of the process does: otherwise it would keep for
+/// ever to the processor to which the calling one may be kept for the moment.
+///
+/// # Errors
+/// If there cannot be another thread.
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<thread::JoinHandle<T>> {
+    thread::Builder::new().name(format!("osxfs-{name}")).spawn(move || {
+        leave_inherited_place();
+        body()
+    })
+}
+
 /// Longest path of a unix socket in bytes.
 pub use imp::MAX_SOCKET_PATH;
 
@@ -167,6 +183,8 @@ platform! {
     fn clear_umask();
     /// Whether this process may make files for other users (is root).
     fn is_privileged() -> bool;
+    /// Makes the calling thread run where, and as, the first one of the process does, if it does not.
+    fn leave_inherited_place();
     /// What Linux calls the time since it was booted; empty where that has no name.
     fn boot_id() -> String;
     /// The user at the other end of a unix socket.

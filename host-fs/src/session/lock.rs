@@ -4,6 +4,7 @@ use super::{Responder, Session, Waiting, handle_request::Result};
 use crate::handle::OpenFile;
 use crate::host_locks::{self, Wait};
 use crate::locks::{FileKey, LockTable, Outcome, Owner, Range};
+use crate::os;
 use protocol::{Errno, HandleId, Lock, LockFamily, LockKind, LockOwner, OpenFlags, Reply, Tag};
 use std::sync::Arc;
 
@@ -130,7 +131,7 @@ impl Session {
                 }
             }
         };
-        let started = std::thread::Builder::new().name("host locks".into()).spawn(run);
+        let started = os::spawn("host-locks", run);
         if let Err(error) = started {
             tracing::warn!(%error, "cannot start a thread; locks that wait are refused");
             for waiting in self.server.host_locks.give_up() {

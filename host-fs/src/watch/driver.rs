@@ -137,7 +137,7 @@ impl Driver {
             let _ = shared.thread.set(thread::current().id());
             Loop::new(&shared).run();
         };
-        thread::Builder::new().name("osxfs-watch".into()).spawn(run)?;
+        os::spawn("watch", run)?;
         Ok(driver)
     }
 

@@ -9,8 +9,7 @@
 //! Who comes last does not get on where others are at work. So a *guard* looks every [`TICK`] whether
 //! requests are still read, and sets the thread free if not. At rest nobody is kept, and the guard sleeps.
 
-use super::spawn;
-use crate::os::Movable;
+use crate::os::{Movable, spawn};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

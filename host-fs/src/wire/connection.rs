@@ -10,7 +10,6 @@
 
 use super::beside::Beside;
 use super::pace::Pace;
-use super::spawn;
 use super::stream::Stream;
 use super::turns::Turns;
 use crate::os;
@@ -221,29 +220,24 @@ impl Connection {
         if is_brief && more <= FEW && (is_kept || self.pace.is_quick()) {
             let (between, somebody_waits) = self.turns.begin(begun);
             if !somebody_waits {
-                self.add_worker(session, this);
+                self.add_worker(session);
             }
             session.handle(tag, &caller, &request, responder);
             return Ok(Some(self.turns.resume(between)));
         }
         if !self.turns.pass() {
-            self.add_worker(session, this);
+            self.add_worker(session);
         }
         session.handle(tag, &caller, &request, responder);
         Ok(Some(false))
     }
 
-    /// Starts one more, from the thread `this`.
-    fn add_worker(self: &Arc<Self>, session: &Arc<Session>, this: Option<os::Movable>) {
+    fn add_worker(self: &Arc<Self>, session: &Arc<Session>) {
         if self.workers.load(Ordering::Relaxed) >= MAX_WORKERS {
             return;
         }
-        // It would keep for ever to the processor to which this one keeps for now.
-        if let Some(this) = this {
-            self.beside.rests(this);
-        }
         let (this, session) = (self.clone(), session.clone());
-        let started = spawn("serve", move || {
+        let started = os::spawn("serve", move || {
             if let Err(error) = this.work(&session) {
                 info!(%error, "connection ended");
             }

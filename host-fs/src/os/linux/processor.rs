@@ -1,6 +1,6 @@
 //! Threads of this process on one processor, behind all others.
 
-use rustix::process::Pid;
+use rustix::process::{Pid, getpid};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use std::io;
 use std::sync::OnceLock;
@@ -53,6 +53,14 @@ impl Movable {
         // The second field, the name, ends with the last bracket; the third is the state.
         let stat = std::fs::read_to_string(path).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
+    }
+}
+
+pub fn leave_inherited_place() {
+    if let (Ok(here), Ok(first)) = (sched_getaffinity(None), sched_getaffinity(Some(getpid())))
+        && here != first
+    {
+        Movable { thread: gettid(), own: first }.free();
     }
 }
 

@@ -39,7 +39,7 @@ pub use name::{
 pub use process::{
     Acting, MAX_SOCKET_PATH, act_as, clear_umask, is_privileged, peer_uid, raise_descriptor_limit,
 };
-pub use processor::{Movable, boot_id};
+pub use processor::{Movable, boot_id, leave_inherited_place};
 
 use super::darwin;
 use protocol::Errno;
