@@ -43,7 +43,10 @@ impl<'a> Message<'a> {
             self,
             Self::Request(_, Request::Write { .. })
                 | Self::Reply(
-                    Reply::Data { .. } | Reply::Listing { .. } | Reply::OpenedRead { .. }
+                    Reply::Data { .. }
+                        | Reply::Listing { .. }
+                        | Reply::OpenedRead { .. }
+                        | Reply::Listed { .. }
                 )
         )
     }
