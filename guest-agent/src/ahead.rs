@@ -11,7 +11,7 @@
 //! the guest has done something under it since the server was asked. Nor is a name there from which the guest
 //! has just taken something away: programs that replace files look for it before they make the new one.
 
-use crate::nodes::LocalId;
+use crate::nodes::{LocalId, digest_name};
 use parking_lot::Mutex;
 use protocol::{Entry, NodeId};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
@@ -54,8 +54,15 @@ struct Table {
     until: FxHashMap<LocalId, u32>,
     count: usize,
     /// Names from which the guest has taken something away, and when.
-    gone: FxHashMap<LocalId, FxHashMap<Box<[u8]>, Instant>>,
-    gone_count: usize,
+    gone: FxHashMap<u64, Gone>,
+}
+
+/// By the digest of both, and so verified on use.
+#[derive(Debug)]
+struct Gone {
+    dir: LocalId,
+    name: Box<[u8]>,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -160,12 +167,11 @@ impl Ahead {
     /// The guest has taken something away from this name, so that nothing is there.
     pub fn gone(&self, dir: LocalId, name: &[u8]) {
         let table = &mut *self.0.lock();
-        if table.gone_count >= MOST_GONE {
-            table.forget_gone();
+        if table.gone.len() >= MOST_GONE {
+            table.gone.clear();
         }
-        if table.gone.entry(dir).or_default().insert(name.into(), Instant::now()).is_none() {
-            table.gone_count += 1;
-        }
+        let gone = Gone { dir, name: name.into(), since: Instant::now() };
+        table.gone.insert(digest_name(dir, name), gone);
     }
 
     /// Gives what has been kept for too long, and when to look again.
@@ -196,7 +202,7 @@ impl Ahead {
         let table = &mut *self.0.lock();
         table.count = 0;
         table.asked.clear();
-        table.forget_gone();
+        table.gone.clear();
         let dirs = std::mem::take(&mut table.dirs);
         dirs.into_values()
             .flat_map(|names| names.names.into_values().map(|entry| entry.node))
@@ -206,18 +212,9 @@ impl Ahead {
 
 impl Table {
     fn take_gone(&mut self, dir: LocalId, name: &[u8]) -> Option<Instant> {
-        let names = self.gone.get_mut(&dir)?;
-        let since = names.remove(name)?;
-        self.gone_count -= 1;
-        if names.is_empty() {
-            self.gone.remove(&dir);
-        }
-        Some(since)
-    }
-
-    fn forget_gone(&mut self) {
-        self.gone.clear();
-        self.gone_count = 0;
+        let key = digest_name(dir, name);
+        self.gone.get(&key).filter(|gone| gone.dir == dir && *gone.name == *name)?;
+        self.gone.remove(&key).map(|gone| gone.since)
     }
 }
 
@@ -353,6 +350,6 @@ mod tests {
         assert!(!is_gone(b"a"));
         (0..=MOST_GONE).for_each(|n| ahead.gone(DIR, n.to_string().as_bytes()));
         assert!(!is_gone(b"0") && is_gone(MOST_GONE.to_string().as_bytes()), "not more than some");
-        assert_eq!(ahead.0.lock().gone_count, 0);
+        assert_eq!(ahead.0.lock().gone.len(), 0);
     }
 }

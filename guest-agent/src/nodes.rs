@@ -19,6 +19,7 @@ mod node;
 mod table;
 
 pub use node::digests;
+pub use table::digest_name;
 
 use crate::coherence::compare::Belief;
 use node::{Node, digest_attrs, digest_content};

@@ -85,7 +85,12 @@ impl Rest {
     pub fn lookups(&self, epoch: u32) -> impl Iterator<Item = NodeId> + '_ {
         let holds = !self.void && self.asked.epoch == epoch;
         let entries = if holds { self.entries() } else { &[] };
-        let listed = Listing::new(entries).map_while(Result::ok);
-        listed.filter_map(|listed| listed.entry.map(|entry| entry.node))
+        lookups(entries)
     }
+}
+
+/// The nodes of which these entries hold a lookup each.
+pub fn lookups(entries: &[u8]) -> impl Iterator<Item = NodeId> + '_ {
+    let listed = Listing::new(entries).map_while(Result::ok);
+    listed.filter_map(|listed| listed.entry.map(|entry| entry.node))
 }

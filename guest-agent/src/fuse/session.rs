@@ -459,17 +459,19 @@ impl Session {
         let Ok(request) = Request::parse(bytes, self.dialect()) else { return None };
         let (epoch, seen, acts) = (self.epoch(), self.arrivals(), self.nodes.acts());
         let begun = self.with_view(epoch, |view| {
-            translate::begin(&View { arrivals: seen, acts, ..*view }, &request, attempt)
+            let view = View { arrivals: seen, acts, ..*view };
+            let ask = translate::begin(&view, &request, attempt)?;
+            let before = translate::led_to(&self.nodes, &request);
+            translate::outdate(&View { before, ..view }, &request);
+            Ok((ask, before))
         });
-        let ask = match begun {
+        let (ask, before) = match begun {
             None => return Some(Errno::EIO.into()),
             Some(Err(stop)) => return Some(stop),
-            Some(Ok(ask)) => ask,
+            Some(Ok(begun)) => begun,
         };
         let abi::InHeader { uid, gid, pid, unique, .. } = request.header;
         let session = self.clone();
-        let before = translate::led_to(&self.nodes, &request);
-        self.with_view(epoch, |view| translate::outdate(&View { before, ..*view }, &request));
         let bytes = bytes.clone();
         let pending = Pending { session, bytes, attempt, deadline, epoch, seen, acts, before };
         let pending = Box::new(pending);

@@ -204,7 +204,8 @@ impl Table {
     }
 }
 
-fn digest_name(parent: LocalId, name: &[u8]) -> u64 {
+/// A name in a directory as a number.
+pub fn digest_name(parent: LocalId, name: &[u8]) -> u64 {
     let mut hasher = FxHasher::default();
     (parent, name).hash(&mut hasher);
     hasher.finish()

@@ -270,8 +270,9 @@ impl Session {
             }
             Request::CopyRange { source, source_offset, target, target_offset, length } => {
                 let length = length.min(limits::MAX_PAYLOAD as u64 * COPY_STEPS);
-                let copied = self.copy((source, source_offset), (target, target_offset), length)?;
-                Reply::Written { size: copied.0 as u32, attr: copied.1 }
+                let (size, attr) =
+                    self.copy((source, source_offset), (target, target_offset), length)?;
+                Reply::Written { size: size as u32, attr }
             }
             Request::OpenDir { node } => Reply::Opened { handle: self.open_dir(caller, node)? },
             Request::SetXattr { node, name, value, flags } => {

@@ -149,10 +149,11 @@ impl Session {
         if !file.writable() {
             return Err(Errno::EBADF);
         }
-        let written = self.writing(&file, |file| os::write_at(file.fd.as_fd(), data, offset))?;
-        self.counters.bytes_written.add(written.0 as u64);
-        file.export.counters.bytes_written.add(written.0 as u64);
-        Ok(written)
+        let (written, attr) =
+            self.writing(&file, |file| os::write_at(file.fd.as_fd(), data, offset))?;
+        self.counters.bytes_written.add(written as u64);
+        file.export.counters.bytes_written.add(written as u64);
+        Ok((written, attr))
     }
 
     pub(super) fn fallocate(
@@ -179,13 +180,13 @@ impl Session {
         length: u64,
     ) -> Result<(u64, Option<AttrReply>)> {
         let (source, target) = (self.file(source)?, self.file(target)?);
-        let copied = self.writing(&target, |target| {
+        let (copied, attr) = self.writing(&target, |target| {
             let (from, to) = (source.fd.as_fd(), target.fd.as_fd());
             os::copy_range(from, source_offset, to, target_offset, length)
         })?;
-        self.counters.bytes_written.add(copied.0);
-        target.export.counters.bytes_written.add(copied.0);
-        Ok(copied)
+        self.counters.bytes_written.add(copied);
+        target.export.counters.bytes_written.add(copied);
+        Ok((copied, attr))
     }
 
     pub(super) fn fsync(&self, handle: HandleId, data_only: bool) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::fuse::reply::{Answer, DirBuffer};
 use crate::fuse::request::{Operation as Op, Request};
 use crate::handles::Opened;
 use crate::nodes::LocalId;
-use crate::rest::Rest;
+use crate::rest::{Rest, lookups};
 use protocol::listing::Listing;
 use protocol::{Consistency, Entry, Errno, OpenFlags, Reply, Request as Ask, Validity, limits};
 use rustc_hash::FxHashSet;
@@ -114,17 +114,17 @@ pub(super) fn finish<'r>(
             let fh = view.handles.insert(directory(node), *handle, view.epoch);
             Answer::Opened(open_out(view, node, fh))
         }
-        (Op::ReadDir { handle, size, plus, .. }, Reply::Listing { data }) => {
+        (
+            Op::ReadDir { handle, size, plus, .. },
+            Reply::Listing { data } | Reply::Listed { all: true, data },
+        ) => {
             let wanted = Wanted { handle: *handle, size: *size, plus: *plus };
-            tell(view, LocalId(request.node()), wanted, data.0, false)
-        }
-        (Op::ReadDir { handle, size, plus, .. }, Reply::Listed { all: true, data }) => {
-            let wanted = Wanted { handle: *handle, size: *size, plus: *plus };
-            tell(view, LocalId(request.node()), wanted, data.0, true)
+            let all = matches!(reply, Reply::Listed { .. });
+            tell(view, LocalId(request.node()), wanted, data.0, all)
         }
         // It is long, and has to be opened.
         (Op::ReadDir { .. }, Reply::Listed { all: false, data }) => {
-            give_back(view, &Rest::new(data.0, false, true, 0, view.moment()));
+            lookups(data.0).for_each(|node| view.leftovers.give_back(node, 1));
             return Some(Finish::Then(FollowUp::Again));
         }
         (Op::FsyncDir { .. }, Reply::Done) => Answer::Done,
@@ -199,7 +199,7 @@ fn tell(
     // Attributes come with what is listed at once.
     let plus = all || wanted.plus;
     let mut rest = Rest::new(entries, all, plus, last, view.moment());
-    let is_current = !view.overtaken && view.acts == view.nodes.acts();
+    let is_current = !view.overtaken && view.is_latest();
     if !is_current || !keeps_rests(view, dir) {
         give_back(view, &rest);
         rest.make_void();

@@ -161,7 +161,7 @@ pub(super) fn finish<'r>(
             let out = opened(view, parent, *handle, open_flags(view, *flags, attempt));
             let (attr, data) = (reply.attr, data.0);
             let is_content = may_be_filled(view, parent, &attr, data);
-            if is_content && view.acts == view.nodes.acts() {
+            if is_content && view.is_latest() {
                 view.told_next(parent, &Some(*reply));
             }
             if is_content && view.handles.opens(parent) == 1 {

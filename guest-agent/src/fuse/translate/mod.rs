@@ -129,6 +129,11 @@ impl View<'_> {
         }
     }
 
+    /// Whether the guest has done nothing since the request was begun.
+    fn is_latest(&self) -> bool {
+        self.acts == self.nodes.acts()
+    }
+
     /// When the request was begun.
     fn moment(&self) -> Moment {
         Moment { epoch: self.epoch, arrivals: self.arrivals, acts: self.acts }

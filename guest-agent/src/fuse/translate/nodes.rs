@@ -153,7 +153,7 @@ pub(super) fn finish<'r>(
         }
         (Op::ReadLink, Reply::Target { target }) => Answer::Data(target.as_bytes()),
         (Op::StatFs, Reply::StatFs { statfs }) => {
-            if view.acts == view.nodes.acts() {
+            if view.is_latest() {
                 view.nodes.told_figures(local, statfs, view.arrivals);
             }
             Answer::StatFs(reply::statfs(statfs))
